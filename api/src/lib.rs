@@ -1,0 +1,22 @@
+//! The words of the Kubernetes API: names, errors, selectors, quantities, patches and the schema table.
+//!
+//! Everything here is pure: no I/O, no clock, no async runtime. Objects are JSON trees ([`Value`]); the
+//! schema table says what their fields mean. The crate's pieces:
+//!
+//! - [`Status`]: the one error type that a client can see, and [`field`], the errors of single fields in it;
+//! - [`meta`]: accessors for `metadata` on a tree;
+//! - [`selector`]: label and field selectors;
+//! - [`names`]: group, version, resource and kind;
+//! - [`time`]: the two time formats of the wire.
+
+pub mod field;
+pub mod meta;
+pub mod names;
+pub mod quantity;
+pub mod selector;
+pub mod status;
+pub mod time;
+
+pub use names::{GroupVersion, GroupVersionKind, GroupVersionResource};
+pub use serde_json::{Map, Value};
+pub use status::{Reason, Status};

@@ -1,0 +1,142 @@
+//! An ordered log of recent events that many readers read by position.
+//!
+//! Readers own nothing but a position, so a slow reader costs no memory and holds nobody up: it goes on
+//! where it stopped, or learns that the log has moved past it. The log is bounded by bytes and by age.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What a log needs to know of its elements.
+pub(crate) trait Recorded {
+    /// Strictly increasing from element to element.
+    fn revision(&self) -> u64;
+    /// Bytes that only this element keeps in memory.
+    fn retained_bytes(&self) -> usize;
+}
+
+/// How much history to keep.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Retention {
+    /// Elements older than this are forgotten.
+    pub(crate) age_millis: u64,
+    /// Elements are forgotten earlier when they retain more than this.
+    pub(crate) bytes_max: usize,
+}
+
+/// The reader asked for what is no longer there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Overtaken {
+    /// The oldest revision a reader can start after.
+    pub(crate) oldest: u64,
+}
+
+/// The log itself. Not synchronized; its owner decides what else changes in the same step.
+#[derive(Debug)]
+pub(crate) struct Log<T> {
+    slots: VecDeque<Slot<T>>,
+    /// Sequence number of the front slot; positions are sequence numbers and never reused.
+    base: u64,
+    /// Every element after this revision is in the log.
+    oldest: u64,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    at_millis: u64,
+    item: Arc<T>,
+}
+
+impl<T: Recorded> Log<T> {
+    /// An empty log that is complete after `revision`.
+    pub(crate) fn starting_after(revision: u64) -> Self {
+        Self { slots: VecDeque::new(), base: 0, oldest: revision, bytes: 0 }
+    }
+
+    pub(crate) fn push(&mut self, item: Arc<T>, at_millis: u64) {
+        debug_assert!(self.last_revision() < item.revision(), "log out of order");
+        self.bytes += item.retained_bytes();
+        self.slots.push_back(Slot { at_millis, item });
+    }
+
+    /// The position after the last element.
+    pub(crate) fn end(&self) -> u64 {
+        self.base + self.slots.len() as u64
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The oldest revision a reader can start after.
+    pub(crate) fn oldest(&self) -> u64 {
+        self.oldest
+    }
+
+    /// When the front element will be too old, if there is one.
+    pub(crate) fn front_at_millis(&self) -> Option<u64> {
+        self.slots.front().map(|slot| slot.at_millis)
+    }
+
+    fn last_revision(&self) -> u64 {
+        self.slots.back().map_or(self.oldest, |slot| slot.item.revision())
+    }
+
+    /// The position of the first element after `revision`.
+    pub(crate) fn position_after(&self, revision: u64) -> Result<u64, Overtaken> {
+        if revision < self.oldest {
+            return Err(Overtaken { oldest: self.oldest });
+        }
+        Ok(self.base + self.slots.partition_point(|slot| slot.item.revision() <= revision) as u64)
+    }
+
+    /// The elements from `position` on.
+    pub(crate) fn read(&self, position: u64) -> Result<impl DoubleEndedIterator<Item = &Arc<T>>, Overtaken> {
+        let skip = position.checked_sub(self.base).ok_or(Overtaken { oldest: self.oldest })?;
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(self.slots.len());
+        Ok(self.slots.range(skip..).map(|slot| &slot.item))
+    }
+
+    /// The elements after `revision`, the newest first: what has to be undone to get back to it.
+    pub(crate) fn newest_first_until(&self, revision: u64) -> Result<impl Iterator<Item = &Arc<T>>, Overtaken> {
+        let position = self.position_after(revision)?;
+        Ok(self.read(position)?.rev())
+    }
+
+    /// Forgets what is too old or too much.
+    pub(crate) fn trim(&mut self, retention: Retention, now_millis: u64) {
+        while let Some(front) = self.slots.front() {
+            let expired = now_millis.saturating_sub(front.at_millis) > retention.age_millis;
+            if !expired && self.bytes <= retention.bytes_max {
+                return;
+            }
+            self.pop();
+        }
+    }
+
+    /// Forgets everything at or below `revision`.
+    pub(crate) fn compact(&mut self, revision: u64) {
+        while self.slots.front().is_some_and(|slot| slot.item.revision() <= revision) {
+            self.pop();
+        }
+        self.oldest = self.oldest.max(revision);
+    }
+
+    fn pop(&mut self) {
+        let Some(slot) = self.slots.pop_front() else { return };
+        self.bytes -= slot.item.retained_bytes();
+        self.oldest = slot.item.revision();
+        self.base += 1;
+        // A burst must not pin its memory for ever.
+        if self.slots.len() * 4 < self.slots.capacity() {
+            self.slots.shrink_to(self.slots.len() * 2);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,21 @@
-//! kinds.
+//! What each built-in resource is: defaults, preparation, validation, selectable fields and table rows.
+//!
+//! Pure: no I/O, no clock (the time of a request is in [`Request`]), no async runtime. Objects are JSON trees that the
+//! schema table has type-checked; a wrong type reads as absent and never panics.
+//!
+//! - [`strategy`] finds a resource's [`Strategy`]; [`table`] is the one list of them;
+//! - [`validate`] is the whole validation of a write, metadata included, in upstream's order;
+//! - one folder per API group holds one file per kind; kinds without a file are [`plain`];
+//! - [`names`], [`object_meta`], [`conditions`] and [`tree`] are what the kinds are written with.
+
+pub mod conditions;
+pub mod names;
+pub mod object_meta;
+pub mod plain;
+pub mod strategy;
+pub mod table;
+pub mod tree;
+pub mod validate;
+
+pub use strategy::{Request, Strategy};
+pub use table::strategy;

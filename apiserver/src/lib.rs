@@ -1,1 +1,15 @@
-//! apiserver.
+//! The API server: HTTP, authentication, authorization, admission, the generic registry, the store.
+//!
+//! ```text
+//! serve (TLS, h2/h1) -> filters (audit id, panic, request info, deadline, authn, impersonation, authz)
+//!   -> route: registry (resources) | discovery | openapi | health | metrics | version
+//! registry: decode -> convert -> load old -> patch -> default -> admit -> default, prune -> validate -> admission
+//!   validate -> guaranteed update -> encode
+//! ```
+//!
+//! Constraints, in order: nothing bypasses the write pipeline; the registry names no kind outside
+//! `registry/special`; every list and watch is authorized on its exact resource; only this crate turns an error
+//! into an HTTP answer.
+
+pub mod admission;
+pub mod request;

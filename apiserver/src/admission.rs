@@ -1,0 +1,67 @@
+//! Admission: plug-ins that change or refuse a write after it is authorized and before it is stored.
+//!
+//! Each plug-in is one file under `admission/` and one line in the table of plug-ins. The write pipeline calls every
+//! `admit`, in the table's order, then validation, then every `validate`; nothing else calls them and nothing
+//! writes without them.
+
+use api::{Status, Value};
+use async_trait::async_trait;
+
+use crate::request::{Context, ResourcePath};
+
+/// What a write does, as admission sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A new object.
+    Create,
+    /// A changed object.
+    Update,
+    /// A removed object.
+    Delete,
+    /// An upgrade: exec, attach, port-forward, proxy.
+    Connect,
+}
+
+/// A write on its way through admission.
+pub struct Attributes<'a> {
+    /// The request.
+    pub context: &'a Context,
+    /// Its path, with the object's name filled in when it is known.
+    pub path: &'a ResourcePath,
+    /// The kind of `object`.
+    pub kind: &'a str,
+    /// What is done.
+    pub operation: Operation,
+    /// The new object; the options for [`Operation::Connect`]; None for a delete.
+    pub object: Option<Value>,
+    /// The stored object, for update and delete; read inside the same guaranteed update.
+    pub old: Option<&'a Value>,
+    /// Nothing will be stored.
+    pub dry_run: bool,
+}
+
+/// One plug-in.
+#[async_trait]
+pub trait Plugin: Send + Sync + 'static {
+    /// Upstream's name, such as `NamespaceLifecycle`.
+    fn name(&self) -> &'static str;
+
+    /// The plug-in has something to say about this write.
+    fn handles(&self, attributes: &Attributes<'_>) -> bool;
+
+    /// Changes the object.
+    ///
+    /// # Errors
+    /// Refuses the write.
+    async fn admit(&self, _attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        Ok(())
+    }
+
+    /// Looks at the final object.
+    ///
+    /// # Errors
+    /// Refuses the write.
+    async fn validate(&self, _attributes: &Attributes<'_>) -> Result<(), Status> {
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! Service-account, bootstrap and join tokens.
+
+use jiff::SignedDuration;
+use pki::{BootstrapToken, JoinToken, TokenSigner, TokenVerifier, VerifyError};
+use serde_json::json;
+
+use crate::now;
+
+#[test]
+fn claims_come_back_as_they_went_in() {
+    let (signer, key_pem) = TokenSigner::create().unwrap();
+    let claims = json!({
+        "iss": "https://kubernetes.default.svc.cluster.local",
+        "sub": "system:serviceaccount:default:default",
+        "aud": ["a", "b"],
+        "exp": now().as_second() + 60,
+        "nbf": now().as_second(),
+        "kubernetes.io": { "namespace": "default" },
+    });
+    let token = signer.sign(&claims).unwrap();
+    let verifier = TokenVerifier::from_pem(&key_pem).unwrap();
+    assert_eq!(verifier.verify(&token, now()), Ok(claims));
+    assert_eq!(verifier.verify(&token, now() + SignedDuration::from_secs(60)), Err(VerifyError::Expired));
+    assert_eq!(verifier.verify(&token, now() - SignedDuration::from_secs(1)), Err(VerifyError::NotYetValid));
+}
+
+#[test]
+fn foreign_and_changed_tokens_are_not_ours() {
+    let (ours, _) = TokenSigner::create().unwrap();
+    let (foreign, _) = TokenSigner::create().unwrap();
+    let token = foreign.sign(&json!({ "sub": "x" })).unwrap();
+    assert_eq!(ours.verifier().verify(&token, now()), Err(VerifyError::NotOurs));
+    assert!(ours.verifier().and(foreign.verifier()).verify(&token, now()).is_ok());
+
+    let token = ours.sign(&json!({ "sub": "x" })).unwrap();
+    let mut parts: Vec<&str> = token.split('.').collect();
+    parts[1] = "eyJzdWIiOiJ5In0";
+    assert_eq!(ours.verifier().verify(&parts.join("."), now()), Err(VerifyError::NotOurs));
+    // {"alg":"none"} and no signature.
+    let unsigned = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.";
+    assert_eq!(ours.verifier().verify(unsigned, now()), Err(VerifyError::NotOurs));
+    assert_eq!(ours.verifier().verify("not.a.token", now()), Err(VerifyError::NotOurs));
+}
+
+#[test]
+fn jwks_names_the_key_that_the_header_names() {
+    let (signer, _) = TokenSigner::create().unwrap();
+    let jwks = signer.verifier().jwks();
+    assert_eq!(jwks["keys"][0]["kid"], signer.key_id());
+    assert_eq!(jwks["keys"][0]["use"], "sig");
+    assert_eq!(jwks["keys"][0]["alg"], "ES256");
+    assert_eq!(jwks["keys"][0]["crv"], "P-256");
+    assert_eq!(signer.verifier().algorithms(), ["ES256"]);
+}
+
+#[test]
+fn a_signer_on_disk_is_the_same_key_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sa.key");
+    let first = TokenSigner::load_or_create(&path).unwrap();
+    let second = TokenSigner::load_or_create(&path).unwrap();
+    assert_eq!(first.key_id(), second.key_id());
+    let claims = json!({ "sub": "x" });
+    let token = first.sign(&claims).unwrap();
+    assert_eq!(TokenVerifier::load(&path).unwrap().verify(&token, now()), Ok(claims));
+}
+
+#[test]
+fn bootstrap_tokens_have_one_form() {
+    let token = BootstrapToken::generate();
+    assert_eq!(token.to_string().parse::<BootstrapToken>().unwrap(), token);
+    assert_eq!(token.secret_name(), format!("bootstrap-token-{}", token.id()));
+    assert!(!format!("{token:?}").contains(token.secret()));
+    for wrong in ["", "abcdef", "abcdef.short", "ABCDEF.0123456789abcdef", "abcdef.0123456789abcdefg"] {
+        assert!(wrong.parse::<BootstrapToken>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn join_tokens_carry_the_pin() {
+    let authority = pki::Authority::create("kubernetes-ca", now()).unwrap();
+    let join = JoinToken { token: BootstrapToken::generate(), pin: authority.pin() };
+    assert_eq!(join.to_string().parse::<JoinToken>().unwrap(), join);
+    assert!("abcdef.0123456789abcdef".parse::<JoinToken>().is_err());
+}

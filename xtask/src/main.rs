@@ -1,3 +1,59 @@
-//! Developer tasks.
+//! Developer tasks: `cargo xtask <task>`. `up` and `test` are the two that README promises.
+//!
+//! A task is one file; it runs other programs and reads the tree, and links nothing of the product.
 
-fn main() {}
+mod deps;
+mod run;
+mod setup;
+mod test;
+mod tidy;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Ironclad's developer tasks")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing, build, and run a cluster
+    Up(up::Args),
+    /// Install what is missing and run every test
+    Test(test::Args),
+    /// Check the budgets of STYLE: file sizes, module docs, where unsafe code may stand
+    Tidy,
+    /// Check the edges between crates
+    Deps,
+    /// Regenerate the schema table from upstream's Go modules
+    Schema,
+    /// Print measured tables: cargo xtask bench [store|api|cluster]
+    Bench(up::BenchArgs),
+    /// Install the programs that the cluster and the tests need
+    Setup,
+}
+
+fn main() -> ExitCode {
+    let Err(error) = perform(Args::parse().task) else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn perform(task: Task) -> anyhow::Result<()> {
+    match task {
+        Task::Up(args) => up::up(&args),
+        Task::Test(args) => test::test(&args),
+        Task::Tidy => tidy::check(),
+        Task::Deps => deps::check(),
+        Task::Schema => run::Program::new("./regenerate").within("conformance/schema").run(),
+        Task::Bench(args) => up::bench(&args),
+        Task::Setup => setup::for_tests(),
+    }
+}

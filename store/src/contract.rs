@@ -165,11 +165,8 @@ pub enum Error {
         limit: usize,
     },
     /// There is no room; nothing was written. Deleting, compacting or freeing disk space helps.
-    #[error("no space to write {key}")]
-    Full {
-        /// The key of the refused write.
-        key: Key,
-    },
+    #[error("no space left to write")]
+    Full,
     /// An earlier failure made the store refuse all writes; reads go on. Whether the write that met the
     /// failure survives is decided when the store is next opened.
     #[error("store is read-only: {reason}")]

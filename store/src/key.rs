@@ -168,6 +168,12 @@ impl std::borrow::Borrow<str> for Key {
     }
 }
 
+impl std::borrow::Borrow<str> for KeyPrefix {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

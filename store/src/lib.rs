@@ -14,12 +14,17 @@
 //! a cache keeps of a value is decided by the decode function it is given.
 
 mod contract;
+mod counters;
+mod embedded;
 mod key;
+mod log;
 mod watch;
 
 pub use contract::{
     Change, Deleted, Entry, Error, Event, EventKind, Expect, Page, RangeRequest, Store, UPDATE_ATTEMPTS_MAX,
     UpdateError, Updated, update,
 };
+pub use counters::{CacheCounters, Counter, StoreCounters};
+pub use embedded::{Clock, EmbeddedStore, OpenError, Options};
 pub use key::{Key, KeyError, KeyPrefix, ROOT};
 pub use watch::{Batch, Progress, WatchSource, WatchStream};

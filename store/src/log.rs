@@ -6,6 +6,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+/// A log of fewer slots is not worth giving memory back for.
+const SHRINK_ABOVE: usize = 1024;
+
 /// What a log needs to know of its elements.
 pub(crate) trait Recorded {
     /// Strictly increasing from element to element.
@@ -132,7 +135,7 @@ impl<T: Recorded> Log<T> {
         self.oldest = slot.item.revision();
         self.base += 1;
         // A burst must not pin its memory for ever.
-        if self.slots.len() * 4 < self.slots.capacity() {
+        if self.slots.capacity() > SHRINK_ABOVE && self.slots.len() * 4 < self.slots.capacity() {
             self.slots.shrink_to(self.slots.len() * 2);
         }
     }

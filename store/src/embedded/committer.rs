@@ -1,0 +1,177 @@
+//! The one thread that writes: it decides a batch, makes it durable, publishes it, and answers.
+//!
+//! While it waits for the disk, the next writes gather in the queue and become the next batch. So a lone
+//! client pays one sync, and a hundred clients share one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::expiry::Expiry;
+use super::journal::{AppendError, Journal};
+use super::options::millis;
+use super::queue::{Action, Queue, Work, Write};
+use super::shared::Shared;
+use super::transaction::Transaction;
+use crate::contract::{Deleted, Error, Expect};
+
+/// The most expired keys deleted in one batch; the rest follow in the next.
+const EXPIRE_MAX: usize = 512;
+
+/// Housekeeping that is due is done together, at most this often.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
+
+pub(super) struct Committer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) journal: Journal,
+    pub(super) expiry: Expiry,
+    /// When the oldest history is to be forgotten.
+    pub(super) forget_at_millis: Option<u64>,
+}
+
+/// A decided write and who waits for it.
+enum Answer {
+    Put(oneshot::Sender<Result<u64, Error>>, Result<u64, Error>),
+    Delete(oneshot::Sender<Result<Deleted, Error>>, Result<Deleted, Error>),
+}
+
+impl Committer {
+    /// Runs until the queue is closed and empty.
+    pub(super) fn run(mut self) {
+        let _closer = Closer { shared: self.shared.clone(), queue: self.queue.clone() };
+        loop {
+            match self.queue.take(self.housekeeping_deadline()) {
+                Work::Closed => break,
+                Work::Commit(writes) => {
+                    self.commit(writes);
+                    self.housekeeping();
+                }
+            }
+        }
+        self.journal.close();
+    }
+
+    fn commit(&mut self, writes: Vec<Write>) {
+        let now_millis = self.shared.options.clock.now_millis();
+        let mut transaction = Transaction::new(&self.shared.state());
+        for key in self.expiry.due(now_millis, EXPIRE_MAX) {
+            // A missing key would mean that the index is behind; then there is nothing to delete either.
+            if transaction.delete(key.clone(), Expect::Any).is_err() {
+                self.expiry.set(&key, None);
+            }
+        }
+        let expired = transaction.changes().len() as u64;
+        let answers: Vec<_> = writes.into_iter().map(|write| decide(&mut transaction, write, now_millis)).collect();
+        match self.make_durable(&transaction, now_millis) {
+            Ok(()) => {
+                self.publish(transaction, now_millis);
+                self.shared.counters.expired.add(expired);
+                answers.into_iter().for_each(|answer| self.send(answer));
+            }
+            Err(error) => answers.into_iter().for_each(|answer| answer.fail(&error)),
+        }
+    }
+
+    fn make_durable(&mut self, transaction: &Transaction, now_millis: u64) -> Result<(), AppendError> {
+        let changes = transaction.changes();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        if let Err(Error::ReadOnly { reason }) = self.shared.writable() {
+            return Err(AppendError::Failed { reason: reason.to_string() });
+        }
+        let appended = self.journal.append(changes, now_millis);
+        if let Err(AppendError::Failed { reason }) = &appended {
+            self.shared.refuse_writes(reason.clone());
+        }
+        appended
+    }
+
+    fn publish(&mut self, transaction: Transaction, now_millis: u64) {
+        if transaction.changes().is_empty() {
+            return;
+        }
+        let changes = transaction.changes();
+        changes.iter().for_each(|change| self.expiry.set(&change.event.key, change.deadline_millis));
+        let events: Vec<_> = changes.iter().map(|change| change.event.clone()).collect();
+        let state = transaction.into_state();
+        let counters = &self.shared.counters;
+        counters.commits.add(events.len() as u64);
+        counters.batches.add(1);
+        counters.keys.set(state.map.len() as u64);
+        self.shared.publish(state, &events, now_millis);
+    }
+
+    fn send(&self, answer: Answer) {
+        if answer.is_conflict() {
+            self.shared.counters.conflicts.add(1);
+        }
+        // A caller that has gone away does not want its answer.
+        match answer {
+            Answer::Put(reply, result) => drop(reply.send(result)),
+            Answer::Delete(reply, result) => drop(reply.send(result)),
+        }
+    }
+
+    fn housekeeping(&mut self) {
+        let now_millis = self.shared.options.clock.now_millis();
+        if self.forget_at_millis.is_none_or(|at| at <= now_millis) {
+            self.forget_at_millis = self.shared.forget(None, now_millis);
+        }
+        self.journal.housekeeping(self.shared.oldest());
+    }
+
+    fn housekeeping_deadline(&self) -> Option<Instant> {
+        let next = [self.expiry.next_millis(), self.forget_at_millis].into_iter().flatten().min()?;
+        let wait = Duration::from_millis(next.saturating_sub(self.shared.options.clock.now_millis()) + 1);
+        Some(Instant::now() + wait.max(HOUSEKEEPING_INTERVAL))
+    }
+}
+
+fn decide(transaction: &mut Transaction, write: Write, now_millis: u64) -> Answer {
+    match write.action {
+        Action::Put { value, ttl, reply } => {
+            let deadline = ttl.map(|ttl| now_millis.saturating_add(millis(ttl)));
+            Answer::Put(reply, transaction.put(write.key, value, write.expect, deadline))
+        }
+        Action::Delete { reply } => Answer::Delete(reply, transaction.delete(write.key, write.expect)),
+    }
+}
+
+impl Answer {
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Put(_, Err(Error::Conflict { .. })) | Self::Delete(_, Err(Error::Conflict { .. })))
+    }
+
+    /// Nothing of the batch happened, so whatever was decided on top of it is void too.
+    fn fail(self, error: &AppendError) {
+        match self {
+            Self::Put(reply, _) => drop(reply.send(Err(error.into()))),
+            Self::Delete(reply, _) => drop(reply.send(Err(error.into()))),
+        }
+    }
+}
+
+impl From<&AppendError> for Error {
+    fn from(error: &AppendError) -> Self {
+        match error {
+            AppendError::Full => Self::Full,
+            AppendError::Failed { reason } => Self::ReadOnly { reason: reason.as_str().into() },
+        }
+    }
+}
+
+/// Lets nobody wait for a committer that has ended, even if it panicked.
+struct Closer {
+    shared: Arc<Shared>,
+    queue: Arc<Queue>,
+}
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        self.queue.abandon();
+        self.shared.close();
+    }
+}

@@ -1,0 +1,294 @@
+//! What readers see: the published state, the history, and who waits for which prefix.
+
+use std::collections::HashMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use imbl::OrdMap;
+use parking_lot::RwLock;
+use tokio::sync::Notify;
+
+use super::options::{Options, millis};
+use crate::contract::{Entry, Error, Event, Page, RangeRequest};
+use crate::counters::StoreCounters;
+use crate::key::{Key, KeyPrefix};
+use crate::log::{Log, Overtaken, Recorded, Retention};
+
+pub(super) type Map = OrdMap<Key, Arc<Entry>>;
+
+/// Bookkeeping per event in the log, counted as part of what history costs.
+const EVENT_OVERHEAD_BYTES: usize = 160;
+
+impl Recorded for Event {
+    fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The current value lives in the map anyway; the previous one lives only here.
+    fn retained_bytes(&self) -> usize {
+        EVENT_OVERHEAD_BYTES + self.previous.as_ref().map_or(0, |entry| entry.value.len() + entry.key.as_str().len())
+    }
+}
+
+/// One immutable version of everything.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) revision: u64,
+    pub(super) map: Map,
+}
+
+/// The part of a store that readers, watchers and the committer share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) options: Options,
+    pub(super) counters: StoreCounters,
+    state: ArcSwap<State>,
+    /// Also the lock under which state, log and subscriptions change together.
+    log: RwLock<Log<Event>>,
+    oldest: AtomicU64,
+    subscriptions: Subscriptions,
+    read_only: ArcSwapOption<String>,
+    closed: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn new(options: Options, state: State, log: Log<Event>) -> Self {
+        Self {
+            options,
+            counters: StoreCounters::default(),
+            state: ArcSwap::from_pointee(state),
+            oldest: AtomicU64::new(log.oldest()),
+            log: RwLock::new(log),
+            subscriptions: Subscriptions::default(),
+            read_only: ArcSwapOption::empty(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// The current state; immutable, so that a reader never waits for a writer.
+    pub(super) fn state(&self) -> arc_swap::Guard<Arc<State>> {
+        self.state.load()
+    }
+
+    pub(super) fn oldest(&self) -> u64 {
+        self.oldest.load(Ordering::Acquire)
+    }
+
+    /// Makes durable changes visible: to reads first, then to watchers, in one step.
+    pub(super) fn publish(&self, state: State, events: &[Arc<Event>], now_millis: u64) {
+        let mut woken = Vec::new();
+        {
+            let mut log = self.log.write();
+            for event in events {
+                self.subscriptions.mark(event, log.end(), &mut woken);
+                log.push(event.clone(), now_millis);
+            }
+            self.state.store(Arc::new(state));
+            self.trim(&mut log, now_millis);
+        }
+        for subscription in woken {
+            subscription.wake.notify_one();
+        }
+    }
+
+    /// Forgets history that is too old, too large, or at or below `compact`. Returns when to look again.
+    pub(super) fn forget(&self, compact: Option<u64>, now_millis: u64) -> Option<u64> {
+        let mut log = self.log.write();
+        if let Some(revision) = compact {
+            log.compact(revision);
+        }
+        self.trim(&mut log, now_millis);
+        log.front_at_millis().map(|at| at + millis(self.options.history))
+    }
+
+    fn trim(&self, log: &mut Log<Event>, now_millis: u64) {
+        let retention =
+            Retention { age_millis: millis(self.options.history), bytes_max: self.options.history_bytes_max };
+        log.trim(retention, now_millis);
+        self.oldest.store(log.oldest(), Ordering::Release);
+        self.counters.history_events.set(log.len() as u64);
+        self.counters.history_bytes.set(log.bytes() as u64);
+    }
+
+    pub(super) fn range(&self, request: &RangeRequest) -> Result<Page, Error> {
+        let Some(revision) = request.revision else {
+            let state = self.state.load();
+            return Ok(page(&state.map, state.revision, request));
+        };
+        let map = self.map_at(&request.prefix, revision)?;
+        Ok(page(&map, revision, request))
+    }
+
+    /// The map as it was at `revision`, exact below `prefix`: the current one with newer events undone.
+    fn map_at(&self, prefix: &KeyPrefix, revision: u64) -> Result<Map, Error> {
+        let (state, undo) = {
+            let log = self.log.read();
+            let state = self.state.load_full();
+            if revision > state.revision {
+                return Err(Error::Future { requested: revision, current: state.revision });
+            }
+            let newer = log.newest_first_until(revision).map_err(|overtaken| compacted(revision, overtaken))?;
+            let undo: Vec<_> = newer.filter(|event| prefix.contains(&event.key)).cloned().collect();
+            (state, undo)
+        };
+        let mut map = state.map.clone();
+        for event in undo {
+            match &event.previous {
+                Some(entry) => map.insert(event.key.clone(), entry.clone()),
+                None => map.remove(&event.key),
+            };
+        }
+        Ok(map)
+    }
+
+    /// Registers a watcher and tells it where to begin.
+    pub(super) fn subscribe(&self, prefix: KeyPrefix, after: u64) -> Result<Arc<Subscription>, Error> {
+        let log = self.log.read();
+        let position = log.position_after(after).map_err(|overtaken| compacted(after, overtaken))?;
+        let unread = position < log.end();
+        let subscription = Arc::new(Subscription {
+            prefix,
+            unread_from: AtomicU64::new(if unread { position } else { NOTHING }),
+            last_revision: AtomicU64::new(if unread { self.state.load().revision } else { 0 }),
+            wake: Notify::new(),
+        });
+        self.subscriptions.add(&subscription);
+        Ok(subscription)
+    }
+
+    pub(super) fn unsubscribe(&self, subscription: &Arc<Subscription>) {
+        self.subscriptions.remove(subscription);
+    }
+
+    /// The next events of a subscription, at most `limit`, and the revision up to which it is then
+    /// complete. `None` when nothing has happened.
+    pub(super) fn read(
+        &self,
+        subscription: &Subscription,
+        limit: usize,
+    ) -> Result<Option<(Vec<Arc<Event>>, u64)>, Overtaken> {
+        let log = self.log.read();
+        let from = subscription.unread_from.swap(NOTHING, Ordering::AcqRel);
+        if from == NOTHING {
+            return Ok(None);
+        }
+        let mut events = Vec::new();
+        for (position, event) in (from..).zip(log.read(from)?) {
+            if !subscription.prefix.contains(&event.key) {
+                continue;
+            }
+            if events.len() == limit {
+                subscription.unread_from.store(position, Ordering::Release);
+                let complete = event.revision - 1;
+                return Ok(Some((events, complete)));
+            }
+            events.push(event.clone());
+        }
+        Ok(Some((events, self.state.load().revision)))
+    }
+
+    /// Ends every watch once it has read what there is.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        for subscription in self.subscriptions.by_prefix.read().values().flatten() {
+            subscription.wake.notify_one();
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn refuse_writes(&self, reason: String) {
+        tracing::error!(%reason, "store refuses writes from now on");
+        self.read_only.store(Some(Arc::new(reason)));
+        self.counters.read_only.set(1);
+    }
+
+    pub(super) fn writable(&self) -> Result<(), Error> {
+        match &*self.read_only.load() {
+            None => Ok(()),
+            Some(reason) => Err(Error::ReadOnly { reason: reason.as_str().into() }),
+        }
+    }
+}
+
+pub(super) fn compacted(requested: u64, overtaken: Overtaken) -> Error {
+    Error::Compacted { requested, oldest: overtaken.oldest }
+}
+
+fn page(map: &Map, revision: u64, request: &RangeRequest) -> Page {
+    let prefix = request.prefix.as_str();
+    let start = match &request.start {
+        None => prefix.to_owned(),
+        Some(suffix) => format!("{prefix}{suffix}"),
+    };
+    let mut rest = map
+        .range::<_, str>((Bound::Included(start.as_str()), Bound::Unbounded))
+        .map(|(_, entry)| entry)
+        .take_while(|entry| request.prefix.contains(&entry.key));
+    let limit = if request.limit == 0 { usize::MAX } else { request.limit };
+    let entries: Vec<Entry> = rest.by_ref().take(limit).map(|entry| Entry::clone(entry)).collect();
+    let remaining = rest.count() as u64;
+    Page { entries, revision, more: remaining > 0, remaining }
+}
+
+/// No unread event.
+const NOTHING: u64 = u64::MAX;
+
+/// A watcher's place in the log. It is moved only when something below its prefix happens, so that a
+/// quiet prefix neither wakes anybody nor is overtaken by the traffic of others.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) prefix: KeyPrefix,
+    /// Position of the first event not yet read, or [`NOTHING`].
+    unread_from: AtomicU64,
+    /// Revision of the newest event below the prefix.
+    last_revision: AtomicU64,
+    pub(super) wake: Notify,
+}
+
+impl Subscription {
+    /// Whether a reader that has handled everything up to `seen` lacks nothing.
+    pub(super) fn is_current(&self, seen: u64) -> bool {
+        seen >= self.last_revision.load(Ordering::Acquire)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Subscriptions {
+    by_prefix: RwLock<HashMap<KeyPrefix, Vec<Arc<Subscription>>>>,
+}
+
+impl Subscriptions {
+    fn add(&self, subscription: &Arc<Subscription>) {
+        self.by_prefix.write().entry(subscription.prefix.clone()).or_default().push(subscription.clone());
+    }
+
+    fn remove(&self, subscription: &Arc<Subscription>) {
+        let mut by_prefix = self.by_prefix.write();
+        let Some(all) = by_prefix.get_mut(&subscription.prefix) else { return };
+        all.retain(|other| !Arc::ptr_eq(other, subscription));
+        if all.is_empty() {
+            by_prefix.remove(&subscription.prefix);
+        }
+    }
+
+    /// Notes the event at `position` with everyone whose prefix covers it.
+    fn mark(&self, event: &Event, position: u64, woken: &mut Vec<Arc<Subscription>>) {
+        let by_prefix = self.by_prefix.read();
+        for subscription in event.key.prefixes().filter_map(|prefix| by_prefix.get(prefix)).flatten() {
+            let unread = subscription.unread_from.load(Ordering::Acquire);
+            if unread == NOTHING {
+                subscription.unread_from.store(position, Ordering::Release);
+            }
+            // Whoever has unread events has been woken for them, or will be at the end of this batch.
+            if unread == NOTHING {
+                woken.push(subscription.clone());
+            }
+            subscription.last_revision.store(event.revision, Ordering::Release);
+        }
+    }
+}

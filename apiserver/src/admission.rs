@@ -4,6 +4,8 @@
 //! `admit`, in the table's order, then validation, then every `validate`; nothing else calls them and nothing
 //! writes without them.
 
+use std::sync::Arc;
+
 use api::{Status, Value};
 use async_trait::async_trait;
 
@@ -63,5 +65,48 @@ pub trait Plugin: Send + Sync + 'static {
     /// Refuses the write.
     async fn validate(&self, _attributes: &Attributes<'_>) -> Result<(), Status> {
         Ok(())
+    }
+}
+
+/// The plug-ins of a server, in order. The write pipeline's only way into admission. Clones share the plug-ins.
+#[derive(Clone, Default)]
+pub struct Chain(Arc<[Arc<dyn Plugin>]>);
+
+impl Chain {
+    /// The first plug-in is asked first.
+    pub fn new(plugins: Vec<Arc<dyn Plugin>>) -> Self {
+        Self(plugins.into())
+    }
+
+    /// Lets every plug-in change the object. The caller applies defaults and prunes again afterwards.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub async fn admit(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        for plugin in self.0.iter() {
+            if plugin.handles(attributes) {
+                plugin.admit(attributes).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows every plug-in the final object, after the kind's own validation.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub async fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+        for plugin in self.0.iter() {
+            if plugin.handles(attributes) {
+                plugin.validate(attributes).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Chain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|plugin| plugin.name())).finish()
     }
 }

@@ -12,4 +12,9 @@
 //! into an HTTP answer.
 
 pub mod admission;
+pub mod answer;
+pub mod authorize;
+pub mod negotiate;
+pub mod objects;
+pub mod registry;
 pub mod request;

@@ -1,12 +1,16 @@
 //! A request, parsed to closed types at the door: inside the server there are no headers and no strings where a
 //! type exists.
 
+mod info;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use jiff::Timestamp;
+
+pub use info::{Error as ParseError, parse};
 
 /// What a request does, as authorization sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +33,8 @@ pub enum Verb {
     DeleteCollection,
     /// A connection to what the object stands for.
     Proxy,
+    /// A method without a verb, such as OPTIONS; only proxies pass it on.
+    Other,
 }
 
 impl Verb {
@@ -44,6 +50,7 @@ impl Verb {
             Self::Delete => "delete",
             Self::DeleteCollection => "deletecollection",
             Self::Proxy => "proxy",
+            Self::Other => "",
         }
     }
 }

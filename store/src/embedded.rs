@@ -28,6 +28,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
+pub(crate) use self::options::millis;
 pub use self::options::{Clock, Options};
 
 use self::committer::Committer;

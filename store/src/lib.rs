@@ -13,6 +13,7 @@
 //! Architecture invariant: this crate knows no Kubernetes type. Keys are segments, values are bytes; what
 //! a cache keeps of a value is decided by the decode function it is given.
 
+pub mod cache;
 mod contract;
 mod counters;
 mod embedded;
@@ -20,6 +21,7 @@ mod key;
 mod log;
 mod watch;
 
+pub use cache::{Cache, CacheOptions};
 pub use contract::{
     Change, Deleted, Entry, Error, Event, EventKind, Expect, Page, RangeRequest, Store, UPDATE_ATTEMPTS_MAX,
     UpdateError, Updated, update,

@@ -129,6 +129,14 @@ impl<T: Recorded> Log<T> {
         self.oldest = self.oldest.max(revision);
     }
 
+    /// Forgets everything, as if `revision` were a new beginning; every reader is overtaken.
+    pub(crate) fn restart_after(&mut self, revision: u64) {
+        self.base = self.end() + 1;
+        self.slots = VecDeque::new();
+        self.bytes = 0;
+        self.oldest = revision;
+    }
+
     fn pop(&mut self) {
         let Some(slot) = self.slots.pop_front() else { return };
         self.bytes -= slot.item.retained_bytes();

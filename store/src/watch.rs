@@ -58,14 +58,15 @@ pub trait WatchSource: Send {
 
 /// Knowledge about a watch's completeness that needs no event: most revisions touch other prefixes, and
 /// waking every watcher for each of them would make an idle cluster busy.
+#[async_trait]
 pub trait Progress: Send + Sync {
     /// The revision up to which a consumer that has handled everything up to `seen` is complete; never
     /// below `seen`.
     fn complete(&self, seen: u64) -> u64;
 
-    /// Asks the backend to report its revision through the stream soon; free when [`Self::complete`] is
-    /// always up to date.
-    fn request(&self);
+    /// Waits until the backend has reached `revision`, if it can tell; otherwise asks it to report its
+    /// revision through the stream soon, and never returns.
+    async fn reached(&self, revision: u64);
 
     /// The oldest revision the store can still read at.
     fn oldest(&self) -> u64;

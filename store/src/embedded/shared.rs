@@ -49,6 +49,8 @@ pub(super) struct Shared {
     log: RwLock<Log<Event>>,
     oldest: AtomicU64,
     subscriptions: Subscriptions,
+    /// For those who wait for a revision; costs one load while there are none.
+    advanced: Notify,
     read_only: ArcSwapOption<String>,
     closed: AtomicBool,
 }
@@ -62,6 +64,7 @@ impl Shared {
             oldest: AtomicU64::new(log.oldest()),
             log: RwLock::new(log),
             subscriptions: Subscriptions::default(),
+            advanced: Notify::new(),
             read_only: ArcSwapOption::empty(),
             closed: AtomicBool::new(false),
         }
@@ -90,6 +93,18 @@ impl Shared {
         }
         for subscription in woken {
             subscription.wake.notify_one();
+        }
+        self.advanced.notify_waiters();
+    }
+
+    /// Waits until `revision` is published.
+    pub(super) async fn reached(&self, revision: u64) {
+        loop {
+            let advanced = self.advanced.notified();
+            if self.state.load().revision >= revision {
+                return;
+            }
+            advanced.await;
         }
     }
 
@@ -271,6 +286,8 @@ impl Subscriptions {
         let mut by_prefix = self.by_prefix.write();
         let Some(all) = by_prefix.get_mut(&subscription.prefix) else { return };
         all.retain(|other| !Arc::ptr_eq(other, subscription));
+        // Nobody notes events here any more, so it must not vouch for anything either.
+        subscription.last_revision.store(u64::MAX, Ordering::Release);
         if all.is_empty() {
             by_prefix.remove(&subscription.prefix);
         }

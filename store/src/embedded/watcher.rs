@@ -59,6 +59,7 @@ impl Drop for Watcher {
     }
 }
 
+#[async_trait]
 impl Progress for Position {
     fn complete(&self, seen: u64) -> u64 {
         // The order matters: an event is noted with its subscription before its revision is published.
@@ -66,7 +67,9 @@ impl Progress for Position {
         if self.subscription.is_current(seen) { revision.max(seen) } else { seen }
     }
 
-    fn request(&self) {}
+    async fn reached(&self, revision: u64) {
+        self.shared.reached(revision).await;
+    }
 
     fn oldest(&self) -> u64 {
         self.shared.oldest()

@@ -1,0 +1,185 @@
+//! The cache over an embedded store.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::contract::Expect;
+use crate::embedded::{EmbeddedStore, Options};
+
+struct Fixture {
+    store: Arc<EmbeddedStore>,
+    cache: Arc<Cache<String>>,
+    driver: tokio::task::JoinHandle<()>,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests need some time and some task")]
+async fn fixture(history_bytes_max: usize) -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options::new(SystemTime::now());
+    let clock = options.clock.clone();
+    let store = Arc::new(EmbeddedStore::open(dir.path(), options).unwrap());
+    let decode: Decode<String> = Arc::new(|entry: &Entry| {
+        let view = std::str::from_utf8(&entry.value).map_err(|error| error.to_string())?.to_owned();
+        Ok(Decoded { bytes: view.len(), view })
+    });
+    let options = CacheOptions { history_bytes_max, ..CacheOptions::new(clock) };
+    let (cache, driver) = Cache::new(store.clone(), prefix(), decode, options);
+    let driver = tokio::spawn(driver);
+    cache.ready().await;
+    Fixture { store, cache, driver, _dir: dir }
+}
+
+fn prefix() -> KeyPrefix {
+    KeyPrefix::new(["pods"]).unwrap()
+}
+
+fn key(name: &str) -> Key {
+    prefix().key(["default", name]).unwrap()
+}
+
+const SOON: Duration = Duration::from_secs(10);
+
+impl Fixture {
+    async fn put(&self, name: &str, value: &str) -> u64 {
+        let value = Bytes::copy_from_slice(value.as_bytes());
+        self.store.put(key(name), value, Expect::Any, None).await.unwrap()
+    }
+
+    async fn put_elsewhere(&self) -> u64 {
+        let key = Key::new(["leases", "a"]).unwrap();
+        self.store.put(key, Bytes::new(), Expect::Any, None).await.unwrap()
+    }
+
+    async fn delete(&self, name: &str) -> u64 {
+        self.store.delete(key(name), Expect::Any).await.unwrap().revision
+    }
+}
+
+fn listed(snapshot: &Snapshot<String>) -> Vec<(String, String)> {
+    let range = snapshot.range(&prefix(), None);
+    range.map(|(key, view)| (key.name().to_owned(), view.to_string())).collect()
+}
+
+fn pairs(wanted: &[(&str, &str)]) -> Vec<(String, String)> {
+    wanted.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn snapshots_follow_the_store_even_when_others_write() {
+    let f = fixture(1 << 20).await;
+    let first = f.put("a", "1").await;
+    let seen = f.cache.wait_for(first, SOON).await.unwrap();
+    let last = f.put_elsewhere().await;
+    let later = f.cache.wait_for(last, SOON).await.unwrap();
+    assert_eq!((seen.revision(), later.revision()), (first, last));
+    assert_eq!(listed(&later), pairs(&[("a", "1")]));
+    assert_eq!(f.cache.snapshot().revision(), last);
+}
+
+#[tokio::test]
+async fn a_revision_of_the_future_is_waited_for() {
+    let f = fixture(1 << 20).await;
+    let current = f.cache.snapshot().revision();
+    assert_eq!(f.cache.wait_for(current + 1, Duration::ZERO).await.unwrap_err(), TooLarge { current });
+    let (snapshot, written) = tokio::join!(f.cache.wait_for(current + 1, SOON), f.put_elsewhere());
+    assert_eq!(snapshot.unwrap().revision(), written);
+}
+
+#[tokio::test]
+async fn watchers_get_every_change_once_with_what_was_before() {
+    let f = fixture(1 << 20).await;
+    let start = f.cache.snapshot().revision();
+    let mut watcher = f.cache.watch(start).unwrap();
+    f.put("a", "1").await;
+    f.put_elsewhere().await;
+    f.put("a", "2").await;
+    let deleted = f.delete("a").await;
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let event = watcher.next().await.unwrap();
+        seen.push((event.current.as_deref().cloned(), event.previous.as_deref().cloned()));
+    }
+    let some = |value: &str| Some(value.to_owned());
+    assert_eq!(seen, [(some("1"), None), (some("2"), some("1")), (None, some("2"))]);
+    assert_eq!(watcher.revision(), deleted);
+    let quiet = f.put_elsewhere().await;
+    assert_eq!(watcher.revision(), quiet, "complete although nothing happened here");
+    assert!(watcher.try_next().unwrap().is_none());
+}
+
+#[tokio::test]
+async fn old_snapshots_are_exact() {
+    let f = fixture(1 << 20).await;
+    let one = f.put("a", "1").await;
+    let two = f.put("b", "1").await;
+    f.put("a", "2").await;
+    f.delete("b").await;
+    let last = f.put("c", "1").await;
+    f.cache.wait_for(last, SOON).await.unwrap();
+    assert_eq!(listed(&f.cache.snapshot_at(one).unwrap()), pairs(&[("a", "1")]));
+    assert_eq!(listed(&f.cache.snapshot_at(two).unwrap()), pairs(&[("a", "1"), ("b", "1")]));
+    assert_eq!(listed(&f.cache.snapshot_at(last).unwrap()), pairs(&[("a", "2"), ("c", "1")]));
+    assert!(matches!(f.cache.snapshot_at(last + 1), Err(Error::Future { .. })));
+    f.store.compact(last).await.unwrap();
+    assert!(matches!(f.cache.snapshot_at(two), Err(Error::Compacted { .. })));
+}
+
+#[tokio::test]
+async fn a_slow_watcher_is_told_when_history_has_gone() {
+    let f = fixture(20 * EVENT_OVERHEAD_BYTES).await;
+    let start = f.cache.snapshot().revision();
+    let mut slow = f.cache.watch(start).unwrap();
+    let mut last = 0;
+    for n in 0..30 {
+        last = f.put("a", &n.to_string()).await;
+    }
+    f.cache.wait_for(last, SOON).await.unwrap();
+    let compacted = slow.next().await.unwrap_err();
+    assert_eq!(compacted.requested, start);
+    assert!(f.cache.watch(start).is_err());
+    let mut resumed = f.cache.watch(compacted.oldest).unwrap();
+    let mut revisions = Vec::new();
+    while let Some(event) = resumed.try_next().unwrap() {
+        revisions.push(event.revision);
+    }
+    assert_eq!(revisions, (compacted.oldest + 1..=last).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_decoded_is_left_out() {
+    let f = fixture(1 << 20).await;
+    f.put("a", "1").await;
+    let mut watcher = f.cache.watch(f.cache.snapshot().revision()).unwrap();
+    let bad = f.store.put(key("a"), Bytes::from_static(&[0xff]), Expect::Any, None).await.unwrap();
+    let snapshot = f.cache.wait_for(bad, SOON).await.unwrap();
+    assert!(snapshot.is_empty());
+    let mut event = watcher.next().await.unwrap();
+    if event.revision < bad {
+        event = watcher.next().await.unwrap();
+    }
+    assert_eq!((event.kind, event.previous.as_deref().map(String::as_str)), (EventKind::Delete, Some("1")));
+    assert_eq!(f.cache.counters().undecodable.get(), 1);
+}
+
+#[tokio::test]
+async fn pages_start_after_a_suffix() {
+    let f = fixture(1 << 20).await;
+    let mut last = 0;
+    for name in ["a", "b", "c"] {
+        last = f.put(name, "x").await;
+    }
+    let snapshot = f.cache.wait_for(last, SOON).await.unwrap();
+    let rest: Vec<_> = snapshot.range(&prefix(), Some("default/a\0")).map(|(key, _)| key.name()).collect();
+    assert_eq!(rest, ["b", "c"]);
+    assert_eq!(snapshot.range(&prefix().child("other").unwrap(), None).count(), 0);
+    assert_eq!((snapshot.len(), snapshot.get(&key("b")).map(|view| view.as_str())), (3, Some("x")));
+}

@@ -143,6 +143,14 @@ impl Quantity {
         self.set(self.nanos.saturating_mul(i128::from(factor)));
     }
 
+    /// Rounds away from zero to thousandths; the text survives when nothing is lost.
+    pub fn round_up_milli(&mut self) {
+        let unit = NANOS / 1000;
+        if self.nanos % unit != 0 {
+            self.set(div_away_from_zero(self.nanos, unit) * unit);
+        }
+    }
+
     pub fn neg(&mut self) {
         self.set(-self.nanos);
     }

@@ -1,0 +1,140 @@
+//! A request's body: which kind it says it is, and upstream's 400 answers when it cannot be read.
+
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::decode::{DecodeError, Decoded, decode};
+use super::{check_syntax, table};
+use crate::{GroupVersion, GroupVersionKind, Reason, Status};
+
+/// Upstream shows this much of a body that it does not recognise.
+const SUMMARY_BYTES: usize = 30;
+
+/// A body that fits the kind it says it is.
+#[derive(Clone, Debug)]
+pub struct Body {
+    /// What the body is; absent parts are taken from the expected kind.
+    pub gvk: GroupVersionKind,
+    pub value: Value,
+    /// What strict field validation refuses, see [`Decoded::strict`].
+    pub strict: Vec<String>,
+}
+
+/// `apiVersion` and `kind` of a document; empty when absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TypeMeta {
+    pub api_version: String,
+    pub kind: String,
+}
+
+/// Reads `apiVersion` and `kind` only; the error is upstream's text.
+pub fn interpret(text: &[u8]) -> Result<TypeMeta, String> {
+    let prefix = "couldn't get version/kind; json parse error";
+    check(text).map_err(|error| format!("{prefix}: {error}"))
+}
+
+fn check(text: &[u8]) -> Result<TypeMeta, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Head {
+        api_version: Option<Value>,
+        kind: Option<Value>,
+    }
+    let head: Head = match serde_json::from_slice(text) {
+        Ok(Head { api_version, kind }) => Head { api_version, kind },
+        Err(_) => {
+            check_syntax(text)?;
+            return not_an_object(text);
+        }
+    };
+    let text_of = |value: Option<Value>, field: &str| match value {
+        None | Some(Value::Null) => Ok(String::new()),
+        Some(Value::String(text)) => Ok(text),
+        Some(other) => {
+            let word = word(&other);
+            Err(format!("json: cannot unmarshal {word} into Go struct field .{field} of type string"))
+        }
+    };
+    Ok(TypeMeta { api_version: text_of(head.api_version, "apiVersion")?, kind: text_of(head.kind, "kind")? })
+}
+
+/// A valid document that serde could not read as an object: another type, or one that only Go accepts.
+fn not_an_object(text: &[u8]) -> Result<TypeMeta, String> {
+    const HEAD: &str = "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }";
+    match serde_json::from_slice::<Value>(text) {
+        Ok(Value::Null) | Err(_) => Ok(TypeMeta::default()),
+        Ok(Value::Object(_)) => Ok(TypeMeta::default()),
+        Ok(other) => Err(format!("json: cannot unmarshal {} into Go value of type {HEAD}", word(&other))),
+    }
+}
+
+fn word(value: &Value) -> &'static str {
+    match value {
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) | Value::Null => "object",
+    }
+}
+
+/// Decodes a request's JSON body for a route that takes `expected`.
+///
+/// The body may name another version or kind that the table knows; the caller compares [`Body::gvk`].
+pub fn decode_body(text: &[u8], expected: &GroupVersionKind) -> Result<Body, Status> {
+    let meta = interpret(text).map_err(|error| unrecognized(text, expected, &error))?;
+    let gvk = resolve(&meta, expected).map_err(|error| unrecognized(text, expected, &error))?;
+    let cannot = |error: &str| {
+        let (kind, version) = (&gvk.kind, gvk.api_version());
+        let message = format!("{kind} in version {version:?} cannot be handled as a {}: {error}", expected.kind);
+        Status::new(Reason::BadRequest, message)
+    };
+    let Some(id) = table().kind(&gvk) else {
+        let (kind, version) = (&gvk.kind, gvk.api_version());
+        let scheme = "pkg/api/legacyscheme/scheme.go:30";
+        return Err(cannot(&format!("no kind {kind:?} is registered for version {version:?} in scheme {scheme:?}")));
+    };
+    match decode(text, id) {
+        Ok(Decoded { value, strict }) => Ok(Body { gvk, value, strict }),
+        Err(error @ (DecodeError::Syntax(_) | DecodeError::Type(_))) => Err(cannot(&error.to_string())),
+    }
+}
+
+fn resolve(meta: &TypeMeta, expected: &GroupVersionKind) -> Result<GroupVersionKind, String> {
+    let mut gvk = expected.clone();
+    if !meta.kind.is_empty() {
+        gvk.kind.clone_from(&meta.kind);
+    }
+    if !meta.api_version.is_empty() {
+        let parsed = GroupVersion::parse(&meta.api_version)
+            .ok_or_else(|| format!("unexpected GroupVersion string: {}", meta.api_version))?;
+        gvk.group = parsed.group;
+        gvk.version = parsed.version;
+    }
+    Ok(gvk)
+}
+
+fn unrecognized(text: &[u8], expected: &GroupVersionKind, error: &str) -> Status {
+    let summary = summary(text);
+    let kind = &expected.kind;
+    let message = format!("the object provided is unrecognized (must be of type {kind}): {error} ({summary})");
+    Status::new(Reason::BadRequest, message)
+}
+
+fn summary(text: &[u8]) -> String {
+    if text.is_empty() {
+        return "<empty>".to_owned();
+    }
+    let shown = &text[..text.len().min(SUMMARY_BYTES)];
+    let rest = if shown.len() < text.len() { " ..." } else { "" };
+    if text[0] == b'{' {
+        return format!("{}{rest}", String::from_utf8_lossy(shown));
+    }
+    let mut out = String::new();
+    for byte in shown {
+        write!(out, "{byte:02x}").expect("a string takes all text");
+    }
+    out + rest
+}

@@ -1,0 +1,72 @@
+//! What Go's encoder makes of absent, null and empty values: some are added, some left out.
+
+use serde_json::{Map, Value, json};
+
+use super::table;
+use super::types::{Field, Shape, Type};
+
+/// Builds an object of the values that were read, in the order of the type's fields.
+pub(super) fn object(of: &Type, values: Vec<Option<Value>>) -> Map<String, Value> {
+    let kept = of.fields.iter().zip(values).filter_map(|(field, value)| {
+        let value = self::field(field, value.filter(|value| !value.is_null()))?;
+        Some((field.name.to_owned(), value))
+    });
+    kept.collect()
+}
+
+/// The value that Go writes for a field; None leaves it out.
+fn field(field: &Field, value: Option<Value>) -> Option<Value> {
+    let Some(value) = value else { return absent(field) };
+    let dropped = !field.is_pointer() && field.omits_empty() && is_empty(&field.shape, &value);
+    (!dropped).then_some(value)
+}
+
+fn absent(field: &Field) -> Option<Value> {
+    if field.is_pointer() {
+        return (!field.omits_empty()).then_some(Value::Null);
+    }
+    let omitted = field.omits_zero() || (field.omits_empty() && has_empty_form(&field.shape));
+    (!omitted).then(|| zero(&field.shape))
+}
+
+/// True for the shapes that `omitempty` leaves out; Go never leaves out a struct.
+fn has_empty_form(shape: &Shape) -> bool {
+    use Shape::{Bool, Bytes, Float, Int, List, Map, String};
+    matches!(shape, Bool | Bytes | Float(_) | Int(_) | List { .. } | Map(_) | String)
+}
+
+fn is_empty(shape: &Shape, value: &Value) -> bool {
+    if !has_empty_form(shape) {
+        return false;
+    }
+    match value {
+        Value::Null => true,
+        Value::Bool(on) => !on,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(entries) => entries.is_empty(),
+    }
+}
+
+/// An item of a list or map: null is the zero value, except where Go keeps nil.
+pub(super) fn item(shape: &Shape, value: Value) -> Value {
+    if value.is_null() { zero(shape) } else { value }
+}
+
+/// What Go writes for a zero value.
+pub(super) fn zero(shape: &Shape) -> Value {
+    match shape {
+        Shape::String => json!(""),
+        Shape::Bool => json!(false),
+        Shape::Int(_) | Shape::Float(_) | Shape::IntOrString => json!(0),
+        Shape::Quantity => json!("0"),
+        Shape::Duration => json!("0s"),
+        Shape::PropsOrBool => json!(false),
+        Shape::Ref(id) => {
+            let of = table().get(*id);
+            Value::Object(object(of, vec![None; of.fields.len()]))
+        }
+        _ => Value::Null,
+    }
+}

@@ -1,1 +1,6 @@
 //! kubelet.
+#![allow(dead_code)]
+mod observed;
+mod plan;
+mod pod;
+mod status;

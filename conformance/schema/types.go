@@ -185,7 +185,7 @@ func (table *typeTable) addFields(entry *typeEntry, t reflect.Type, schema spec.
 			continue
 		}
 		row := table.field(entry, field, name, options, schema, required, pbPath(via, number, wire))
-		if inside != "" && inside != "TypeMeta." {
+		if inside != "" {
 			row += "\tin=" + strings.TrimSuffix(inside, ".")
 		}
 		entry.fields = append(entry.fields, row)

@@ -257,6 +257,9 @@ impl<'de> Visitor<'de> for Typed<'_, '_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         match self.shape {
             Shape::List { item, .. } => read_list(self.walk, item, self.go_type, items),
+            Shape::Bytes => {
+                read_list(self.walk, &Shape::Int("uint8"), Some("[]uint8"), items).map(|list| scalar::bytes_of(&list))
+            }
             Shape::PropsOrArray => muted(self.walk, |walk| read_list(walk, &schema_props(), None, items)),
             Shape::PropsOrStrings => muted(self.walk, |walk| read_list(walk, &Shape::String, None, items)),
             Shape::Json | Shape::Raw | Shape::FieldsV1 => Value::deserialize(SeqAccessDeserializer::new(items)),

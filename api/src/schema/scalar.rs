@@ -175,6 +175,13 @@ fn bytes(text: &str) -> Result<Value, Problem> {
     }
 }
 
+/// Go also reads bytes that are listed as numbers.
+pub(super) fn bytes_of(list: &Value) -> Value {
+    let numbers = list.as_array().into_iter().flatten().filter_map(Value::as_u64);
+    let data: Vec<u8> = numbers.filter_map(|number| u8::try_from(number).ok()).collect();
+    Value::String(STANDARD.encode(data))
+}
+
 /// Go names the byte after the last whole group when text is missing.
 fn offset(error: &DecodeError, length: usize) -> usize {
     match error {

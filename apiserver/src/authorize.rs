@@ -2,8 +2,15 @@
 //!
 //! Authorizers stand in a [`Union`]; the first one with an opinion decides, and silence is a no.
 
+pub mod node;
+pub mod rbac;
+mod rule;
+
 use std::sync::Arc;
 
+use api::Status;
+
+pub use self::rule::Rule;
 use crate::request::User;
 
 /// What an authorizer is asked.
@@ -153,4 +160,65 @@ fn join(all: &mut String, more: &str, separator: &str) {
         all.push_str(separator);
     }
     all.push_str(more);
+}
+
+/// The group that may do anything.
+pub const MASTERS: &str = "system:masters";
+
+/// Lets [`MASTERS`] do anything. First in every union, so that no broken role locks the cluster's owner out.
+pub struct Masters;
+
+impl Authorizer for Masters {
+    fn authorize(&self, attributes: &Attributes<'_>) -> Ruling {
+        if attributes.user.groups.iter().any(|group| group == MASTERS) {
+            return Ruling::allow("");
+        }
+        Ruling::no_opinion("")
+    }
+
+    fn rules(&self, _user: &User, _namespace: &str) -> Rules {
+        Rules::default()
+    }
+}
+
+/// Lets everybody do anything: `--authorization-mode=AlwaysAllow`.
+pub struct AlwaysAllow;
+
+impl Authorizer for AlwaysAllow {
+    fn authorize(&self, _attributes: &Attributes<'_>) -> Ruling {
+        Ruling::allow("")
+    }
+
+    fn rules(&self, _user: &User, _namespace: &str) -> Rules {
+        let [resources, paths] = Rule::full_authority();
+        Rules { resources: vec![resources.to_value()], paths: vec![paths.to_value()], ..Rules::default() }
+    }
+}
+
+/// The refusal of a request that nobody allowed, in upstream's words.
+pub fn forbidden(attributes: &Attributes<'_>, reason: &str) -> Status {
+    let (user, verb) = (&attributes.user.name, attributes.verb);
+    let (group, resource, name, what) = match &attributes.target {
+        Target::Path(path) => ("", "", "", format!("User {user:?} cannot {verb} path {path:?}")),
+        Target::Resource(asked) => {
+            let slash = if asked.subresource.is_empty() { "" } else { "/" };
+            let full = format!("{}{slash}{}", asked.resource, asked.subresource);
+            let scope = match asked.namespace {
+                "" => "at the cluster scope".to_owned(),
+                namespace => format!("in the namespace {namespace:?}"),
+            };
+            let what = format!("User {user:?} cannot {verb} resource {full:?} in API group {:?} {scope}", asked.group);
+            (asked.group, asked.resource, asked.name, what)
+        }
+    };
+    let mut why = what.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    if !reason.is_empty() {
+        why.push_str(": ");
+        why.push_str(reason);
+    }
+    let mut status = Status::forbidden(group, resource, name, &why);
+    if resource.is_empty() {
+        status.message = format!("forbidden: {why}");
+    }
+    status
 }

@@ -1,0 +1,103 @@
+//! The controllers there are: name, identity, whether they run by default, how they start.
+
+use std::pin::Pin;
+
+use crate::{Error, context::Context, namespace, replicaset, root_ca, serviceaccount};
+
+type Started = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+
+/// One controller.
+pub(crate) struct Descriptor {
+    /// As `--controllers` and upstream's logs call it.
+    pub(crate) name: &'static str,
+    /// Its former name, still accepted by `--controllers`.
+    pub(crate) alias: &'static str,
+    /// The service account it speaks as.
+    pub(crate) identity: &'static str,
+    /// Part of `*`.
+    pub(crate) default: bool,
+    pub(crate) start: fn(Context) -> Started,
+}
+
+macro_rules! descriptor {
+    ($name:literal, $alias:literal, $identity:literal, $default:literal, $start:path) => {
+        Descriptor {
+            name: $name,
+            alias: $alias,
+            identity: $identity,
+            default: $default,
+            start: |context| Box::pin($start(context)),
+        }
+    };
+}
+
+/// In the order in which they start.
+pub(crate) const DESCRIPTORS: &[Descriptor] = &[
+    descriptor!("serviceaccount-controller", "serviceaccount", "service-account-controller", true, serviceaccount::run),
+    descriptor!(
+        "root-ca-certificate-publisher-controller",
+        "root-ca-cert-publisher",
+        "root-ca-cert-publisher",
+        true,
+        root_ca::run
+    ),
+    descriptor!("namespace-controller", "namespace", "namespace-controller", true, namespace::run),
+    descriptor!("replicaset-controller", "replicaset", "replicaset-controller", true, replicaset::run),
+    descriptor!(
+        "replicationcontroller-controller",
+        "replicationcontroller",
+        "replication-controller",
+        true,
+        replicaset::run_replication_controllers
+    ),
+];
+
+/// Refuses names that no controller has.
+pub(crate) fn check(selected: &[String]) -> Result<(), Error> {
+    let known = |name: &str| name == "*" || DESCRIPTORS.iter().any(|it| it.name == name || it.alias == name);
+    match selected.iter().find(|name| !known(name.trim_start_matches('-'))) {
+        Some(name) => Err(Error::UnknownController { name: name.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// The controllers that a `--controllers` list selects: by name, `-name` to leave one out, `*` for the default ones.
+pub(crate) fn enabled(selected: &[String]) -> impl Iterator<Item = &'static Descriptor> {
+    let is_enabled = |it: &Descriptor| {
+        let names = |entry: &str| entry == it.name || entry == it.alias;
+        let said = selected.iter().find_map(|entry| match entry.strip_prefix('-') {
+            Some(entry) => names(entry).then_some(false),
+            None => names(entry).then_some(true),
+        });
+        said.unwrap_or_else(|| it.default && selected.iter().any(|entry| entry == "*"))
+    };
+    DESCRIPTORS.iter().filter(move |it| is_enabled(it))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn list(text: &str) -> Vec<String> {
+        text.split(',').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn names_and_aliases_select() {
+        let names = |text: &str| enabled(&list(text)).map(|it| it.alias).collect::<Vec<_>>();
+        assert_eq!(names("namespace"), ["namespace"]);
+        assert_eq!(names("namespace-controller"), ["namespace"]);
+        assert!(!names("*,-namespace").contains(&"namespace"));
+        assert!(names("*,-namespace").contains(&"serviceaccount"));
+        assert!(check(&list("*,-namespace-controller")).is_ok());
+        assert!(check(&list("*,nonsense")).is_err());
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut seen = HashSet::new();
+        assert!(DESCRIPTORS.iter().flat_map(|it| [it.name, it.alias]).all(|name| seen.insert(name)));
+    }
+}

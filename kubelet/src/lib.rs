@@ -3,4 +3,5 @@
 mod observed;
 mod plan;
 mod pod;
+mod spec;
 mod status;

@@ -7,6 +7,7 @@
 //! - [`decode`], [`decode_value`]: a body becomes the tree that upstream's decoder and encoder would leave: checked
 //!   JSON types, unknown and duplicate fields reported, absent values added or dropped as Go does;
 //! - [`decode_body`]: the same for a request, with upstream's 400 answers;
+//! - [`parse_untyped`]: a document of no type, with its repeated keys;
 //! - [`apply_defaults`]: the defaults that are declared on fields (a kind's other defaults live in `kinds`);
 //! - [`recorded`]: the objects that a fresh upstream server holds.
 
@@ -20,6 +21,7 @@ mod resources;
 mod scalar;
 mod syntax;
 mod types;
+mod untyped;
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -32,6 +34,7 @@ pub use defaults::apply_defaults;
 pub use resources::{Column, Group, Resource, ResponseKind, Subresource, Version};
 pub use syntax::check_syntax;
 pub use types::{Field, ListType, Shape, Type, TypeId};
+pub use untyped::parse_untyped;
 
 /// The release that the table describes.
 pub const RELEASE: &str = "v1.37";

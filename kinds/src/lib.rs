@@ -8,10 +8,16 @@
 //! - one folder per API group holds one file per kind; kinds without a file are [`plain`];
 //! - [`names`], [`object_meta`], [`conditions`] and [`tree`] are what the kinds are written with.
 
+pub mod age;
+mod certificates;
 pub mod conditions;
+pub mod core;
+mod diff;
+pub mod ip;
 pub mod names;
 pub mod object_meta;
 pub mod plain;
+pub mod resource_name;
 pub mod strategy;
 pub mod table;
 pub mod tree;

@@ -53,6 +53,10 @@ impl Default for Fake {
     }
 }
 
+fn has_all(labels: &HashMap<String, String>, wanted: &HashMap<String, String>) -> bool {
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
 fn not_found(what: &str, id: &str) -> Error {
     Error::rpc("fake", &tonic::Status::not_found(format!("{what} {id:?} not found")))
 }
@@ -157,9 +161,10 @@ impl Runtime for Fake {
         self.state.lock().sandboxes.get(id).cloned().ok_or_else(|| not_found("sandbox", id))
     }
 
-    async fn list_sandboxes(&self) -> Result<Vec<v1::PodSandbox>, Error> {
+    async fn list_sandboxes(&self, labels: HashMap<String, String>) -> Result<Vec<v1::PodSandbox>, Error> {
         let state = self.state.lock();
-        let listed = state.sandboxes.values().cloned().map(|s| v1::PodSandbox {
+        let wanted = |s: &&v1::PodSandboxStatus| has_all(&s.labels, &labels);
+        let listed = state.sandboxes.values().filter(wanted).cloned().map(|s| v1::PodSandbox {
             id: s.id,
             metadata: s.metadata,
             state: s.state,
@@ -234,9 +239,10 @@ impl Runtime for Fake {
         Ok(())
     }
 
-    async fn list_containers(&self) -> Result<Vec<v1::Container>, Error> {
+    async fn list_containers(&self, labels: HashMap<String, String>) -> Result<Vec<v1::Container>, Error> {
         let state = self.state.lock();
-        let listed = state.containers.values().cloned().map(|(sandbox, s)| v1::Container {
+        let wanted = |(_, s): &&(String, v1::ContainerStatus)| has_all(&s.labels, &labels);
+        let listed = state.containers.values().filter(wanted).cloned().map(|(sandbox, s)| v1::Container {
             id: s.id,
             pod_sandbox_id: sandbox,
             metadata: s.metadata,

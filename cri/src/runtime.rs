@@ -1,5 +1,6 @@
 //! The one trait between a node agent and a container runtime.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,7 +55,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn stop_sandbox(&self, id: &str) -> Result<(), Error>;
     async fn remove_sandbox(&self, id: &str) -> Result<(), Error>;
     async fn sandbox_status(&self, id: &str) -> Result<v1::PodSandboxStatus, Error>;
-    async fn list_sandboxes(&self) -> Result<Vec<v1::PodSandbox>, Error>;
+    /// All of them, or those with every one of these labels.
+    async fn list_sandboxes(&self, labels: HashMap<String, String>) -> Result<Vec<v1::PodSandbox>, Error>;
     /// The path of the sandbox's network namespace; none when it shares the host's.
     async fn sandbox_network_namespace(&self, id: &str) -> Result<Option<PathBuf>, Error>;
 
@@ -68,7 +70,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// Sends the stop signal, waits `grace`, then kills.
     async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), Error>;
     async fn remove_container(&self, id: &str) -> Result<(), Error>;
-    async fn list_containers(&self) -> Result<Vec<v1::Container>, Error>;
+    /// All of them, dead ones too, or those with every one of these labels.
+    async fn list_containers(&self, labels: HashMap<String, String>) -> Result<Vec<v1::Container>, Error>;
     async fn container_status(&self, id: &str) -> Result<v1::ContainerStatus, Error>;
     async fn update_container_resources(&self, id: &str, resources: v1::LinuxContainerResources) -> Result<(), Error>;
     async fn reopen_container_log(&self, id: &str) -> Result<(), Error>;

@@ -1,5 +1,6 @@
 //! [`Containerd`]: the runtime trait over one unix socket.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -118,8 +119,10 @@ impl Runtime for Containerd {
         status.ok_or(Error::Incomplete { operation: "sandbox status", missing: "status" })
     }
 
-    async fn list_sandboxes(&self) -> Result<Vec<v1::PodSandbox>, Error> {
-        let answer = self.cri().list_pod_sandbox(call(v1::ListPodSandboxRequest::default())).await;
+    async fn list_sandboxes(&self, labels: HashMap<String, String>) -> Result<Vec<v1::PodSandbox>, Error> {
+        let filter = v1::PodSandboxFilter { label_selector: labels, ..Default::default() };
+        let request = v1::ListPodSandboxRequest { filter: Some(filter) };
+        let answer = self.cri().list_pod_sandbox(call(request)).await;
         Ok(answer.map_err(failed("list sandboxes"))?.into_inner().items)
     }
 
@@ -167,8 +170,10 @@ impl Runtime for Containerd {
         answer.map(drop).map_err(failed("remove container"))
     }
 
-    async fn list_containers(&self) -> Result<Vec<v1::Container>, Error> {
-        let answer = self.cri().list_containers(call(v1::ListContainersRequest::default())).await;
+    async fn list_containers(&self, labels: HashMap<String, String>) -> Result<Vec<v1::Container>, Error> {
+        let filter = v1::ContainerFilter { label_selector: labels, ..Default::default() };
+        let request = v1::ListContainersRequest { filter: Some(filter) };
+        let answer = self.cri().list_containers(call(request)).await;
         Ok(answer.map_err(failed("list containers"))?.into_inner().containers)
     }
 

@@ -13,7 +13,9 @@
 
 pub mod admission;
 pub mod answer;
+pub mod authenticate;
 pub mod authorize;
+pub mod discovery;
 pub mod negotiate;
 pub mod objects;
 pub mod registry;

@@ -48,13 +48,17 @@ pub(super) fn merge_in_order(
     order: &[Value],
     of: &Items,
 ) -> Result<Option<Vec<Value>>, Error> {
-    let live = original.clone().unwrap_or_default();
+    let mut live = original.clone().unwrap_or_default();
     let change = patch.clone().unwrap_or_default();
     let merged = match (original, patch) {
         (None, None) => return Ok(None),
         (Some(original), None) => original,
         (None, Some(patch)) => patch.into_iter().filter_map(without_directives).collect(),
-        (Some(original), Some(patch)) => merge(original, patch, of, false)?,
+        (Some(original), Some(patch)) => {
+            let merged = merge(original, patch, of, false)?;
+            live = reused_slots(live, &change, &merged, of.merge_key);
+            merged
+        }
     };
     if live.is_empty() && change.is_empty() {
         return Err(Error::Other("no elements in any of the given slices".to_owned()));
@@ -65,6 +69,19 @@ pub(super) fn merge_in_order(
         check_keys(order, of.merge_key)?;
     }
     Ok(Some(arrange(merged, order, order, &live, of.merge_key)))
+}
+
+/// Upstream deletes and appends in the memory of the original list, so that new items take the slots of deleted
+/// ones there and count as having been at that place.
+fn reused_slots(live: Vec<Value>, change: &[Value], merged: &[Value], key: &str) -> Vec<Value> {
+    let has = |list: &[Value], value: &Value| list.iter().any(|one| same(one, value, key));
+    if key.is_empty() || !change.iter().any(|item| item.get(DIRECTIVE).is_some_and(|name| name == "delete")) {
+        return live;
+    }
+    let (mut slots, deleted): (Vec<Value>, Vec<Value>) = live.into_iter().partition(|item| has(merged, item));
+    let fresh: Vec<Value> = change.iter().filter(|item| has(merged, item) && !has(&slots, item)).cloned().collect();
+    slots.extend(fresh.into_iter().take(deleted.len()));
+    slots
 }
 
 /// Checks that the patch's items are a subset of the order list, in its order.
@@ -186,8 +203,8 @@ fn arrange(items: Vec<Value>, named: &[Value], order: &[Value], live: &[Value], 
     let place = |list: &[Value], value: &Value| list.iter().position(|one| same(one, value, key));
     let (mut patch, mut server): (Vec<Value>, Vec<Value>) =
         items.into_iter().partition(|item| place(named, item).is_some());
-    patch.sort_by_key(|item| place(order, item));
-    server.sort_by_key(|item| place(live, item));
+    sort(&mut patch, |item| place(order, item));
+    sort(&mut server, |item| place(live, item));
     let mut out = Vec::with_capacity(patch.len() + server.len());
     let mut server = server.into_iter().peekable();
     for item in patch {
@@ -203,6 +220,22 @@ fn arrange(items: Vec<Value>, named: &[Value], order: &[Value], live: &[Value], 
     }
     out.extend(server);
     out
+}
+
+/// Sorts by place. Upstream's comparison calls an item of unknown place less than any other, so that its insertion
+/// sort carries such items to the front, the last one first; clients see that order.
+fn sort(items: &mut Vec<Value>, place: impl Fn(&Value) -> Option<usize>) {
+    let mut sorted: Vec<(Option<usize>, Value)> = Vec::with_capacity(items.len());
+    for item in items.drain(..) {
+        let own = place(&item);
+        let before = |(other, _): &(Option<usize>, Value)| match (own, *other) {
+            (Some(own), Some(other)) => own < other,
+            _ => true,
+        };
+        let kept = sorted.iter().rev().take_while(|other| before(other)).count();
+        sorted.insert(sorted.len() - kept, (own, item));
+    }
+    items.extend(sorted.into_iter().map(|(_, item)| item));
 }
 
 fn same(left: &Value, right: &Value, key: &str) -> bool {

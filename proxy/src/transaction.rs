@@ -1,0 +1,133 @@
+//! What the tables hold, and the one `iptables-restore` text that turns it into what they should hold. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
+
+use crate::{
+    Config,
+    rules::{ServiceRules, Shared, Table, fixed_chains, to_node_ports},
+    track::ServiceKey,
+};
+
+/// A chain in a table.
+type Chain = (Table, String);
+
+/// The rules of every Service as last written.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    services: BTreeMap<ServiceKey, ServiceRules>,
+}
+
+/// A change on its way into the tables.
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    chains: BTreeMap<Chain, Vec<String>>,
+    removed: BTreeSet<Chain>,
+}
+
+impl Written {
+    /// Takes over new rules of some Services and says what that changes. An empty value removes a Service.
+    pub(crate) fn change(&mut self, config: &Config, changes: Vec<(ServiceKey, ServiceRules)>) -> Transaction {
+        let mut transaction = Transaction { chains: BTreeMap::new(), removed: BTreeSet::new() };
+        let mut touched = BTreeSet::new();
+        for (key, new) in changes {
+            let empty = new == ServiceRules::default();
+            let old = if empty { self.services.remove(&key) } else { self.services.insert(key, new.clone()) };
+            let old = old.unwrap_or_default();
+            transaction.own_chains(&old, new.clone());
+            touched.extend(Shared::ALL.into_iter().filter(|s| lines_of(&old, *s).ne(lines_of(&new, *s))));
+        }
+        for shared in touched {
+            let (table, chain) = shared.chain();
+            transaction.chains.insert((table, chain.to_owned()), self.shared_lines(config, shared));
+        }
+        transaction
+    }
+
+    /// Everything, for the start and for tables that somebody else has changed.
+    pub(crate) fn all(&self, config: &Config) -> Transaction {
+        let mut chains = BTreeMap::new();
+        for (table, chain, lines) in fixed_chains(config) {
+            chains.insert((table, chain.to_owned()), lines);
+        }
+        for shared in Shared::ALL {
+            let (table, chain) = shared.chain();
+            chains.insert((table, chain.to_owned()), self.shared_lines(config, shared));
+        }
+        for (chain, lines) in self.services.values().flat_map(|rules| &rules.own) {
+            chains.insert((Table::Nat, chain.clone()), lines.clone());
+        }
+        Transaction { chains, removed: BTreeSet::new() }
+    }
+
+    fn shared_lines(&self, config: &Config, shared: Shared) -> Vec<String> {
+        let mut lines: Vec<String> = self.services.values().flat_map(|r| lines_of(r, shared)).cloned().collect();
+        if shared == Shared::Services {
+            lines.extend(to_node_ports(config));
+        }
+        lines
+    }
+}
+
+fn lines_of(rules: &ServiceRules, shared: Shared) -> impl Iterator<Item = &String> {
+    rules.shared.iter().filter(move |(s, _)| *s == shared).map(|(_, line)| line)
+}
+
+impl Transaction {
+    fn own_chains(&mut self, old: &ServiceRules, new: ServiceRules) {
+        let before: BTreeMap<&String, &Vec<String>> = old.own.iter().map(|(c, lines)| (c, lines)).collect();
+        let kept: BTreeSet<&String> = new.own.iter().map(|(c, _)| c).collect();
+        let gone = before.keys().filter(|c| !kept.contains(*c)).map(|c| (Table::Nat, (*c).clone()));
+        self.removed.extend(gone);
+        for (chain, lines) in new.own.iter().filter(|(c, lines)| before.get(c) != Some(&lines)) {
+            self.chains.insert((Table::Nat, chain.clone()), lines.clone());
+            self.removed.remove(&(Table::Nat, chain.clone()));
+        }
+    }
+
+    /// Also removes chains of ours that are in the tables but not among the wanted ones: left from an earlier run.
+    pub(crate) fn remove_stale(&mut self, present: impl IntoIterator<Item = String>) {
+        let stale = present.into_iter().map(|chain| (Table::Nat, chain)).filter(|c| !self.chains.contains_key(c));
+        self.removed.extend(stale);
+    }
+
+    /// Nothing changes.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chains.is_empty() && self.removed.is_empty()
+    }
+
+    /// The text for `iptables-restore --noflush`. Declaring a chain empties it; all of it happens at once per table.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        for table in Table::ALL {
+            self.table(table, &mut text).expect("a String takes every write");
+        }
+        text
+    }
+
+    fn table(&self, table: Table, text: &mut String) -> std::fmt::Result {
+        let chains = || self.chains.iter().filter(move |((t, _), _)| *t == table);
+        let removed = || self.removed.iter().filter(move |(t, _)| *t == table);
+        if chains().next().is_none() && removed().next().is_none() {
+            return Ok(());
+        }
+        writeln!(text, "*{}", table.name())?;
+        for chain in chains().map(|((_, c), _)| c).chain(removed().map(|(_, c)| c)) {
+            writeln!(text, ":{chain} - [0:0]")?;
+        }
+        for ((_, chain), lines) in chains() {
+            for line in lines {
+                writeln!(text, "-A {chain} {line}")?;
+            }
+        }
+        for (_, chain) in removed() {
+            writeln!(text, "-X {chain}")?;
+        }
+        writeln!(text, "COMMIT")
+    }
+}
+
+#[cfg(test)]
+mod tests;

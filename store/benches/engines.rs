@@ -101,9 +101,11 @@ fn main() {
         run("fjall", batch, &mut fjall(at.path()));
         let at = dir();
         run("redb", batch, &mut redb(at.path()));
-        for (name, prepare) in
-            [("log, growing", (|_| {}) as fn(&File)), ("log, allocated", allocate), ("log, zero-filled", fill_with_zeros)]
-        {
+        for (name, prepare) in [
+            ("log, growing", (|_| {}) as fn(&File)),
+            ("log, allocated", allocate),
+            ("log, zero-filled", fill_with_zeros),
+        ] {
             let at = dir();
             run(name, batch, &mut log(at.path(), prepare));
         }

@@ -10,15 +10,22 @@
 //! and everyone who reads them.
 
 mod committer;
+mod disk;
 mod expiry;
+mod files;
+mod frame;
 mod journal;
 mod options;
 mod queue;
+mod recovery;
+mod segment;
 mod shared;
+mod snapshot;
 mod transaction;
 mod watcher;
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -28,45 +35,20 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
+pub use self::disk::{Disk, FileSystem, LogFile};
 pub(crate) use self::options::millis;
 pub use self::options::{Clock, Options};
+pub use self::recovery::OpenError;
 
 use self::committer::Committer;
-use self::expiry::Expiry;
-use self::journal::Journal;
 use self::queue::{Action, Queue, Write};
-use self::shared::{Map, Shared, State};
+use self::recovery::{Recovered, lock, recover};
+use self::shared::Shared;
 use self::watcher::Watcher;
 use crate::contract::{Deleted, Entry, Error, Expect, Page, RangeRequest, Store};
 use crate::counters::StoreCounters;
 use crate::key::{Key, KeyPrefix};
-use crate::log::Log;
 use crate::watch::WatchStream;
-
-/// The revision of a store in which nothing was ever written.
-const FIRST_REVISION: u64 = 1;
-
-/// Why a directory could not be opened as a store.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// A file operation failed.
-    #[error("cannot {operation} {path}")]
-    Io {
-        /// What was attempted.
-        operation: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why it failed.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Another process has the directory open.
-    #[error("{path} is in use by another process")]
-    Locked {
-        /// The directory.
-        path: PathBuf,
-    },
-}
 
 /// A store in a directory. Dropping it finishes queued writes and closes the files.
 #[derive(Debug)]
@@ -74,28 +56,29 @@ pub struct EmbeddedStore {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
     room: Arc<Semaphore>,
-    committer: Mutex<Option<JoinHandle<()>>>,
+    running: Mutex<Option<Running>>,
+}
+
+/// What ends with [`EmbeddedStore::close`].
+#[derive(Debug)]
+struct Running {
+    committer: JoinHandle<()>,
+    /// Keeps other processes out.
+    _lock: File,
 }
 
 impl EmbeddedStore {
-    /// Opens the store in `dir`, which is made when it does not exist.
+    /// Opens the store in `dir`, which is made when it does not exist. Blocks while it reads the store.
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
-        let io = |operation| move |source| OpenError::Io { operation, path: dir.to_owned(), source };
-        std::fs::create_dir_all(dir).map_err(io("create"))?;
+        let lock = lock(dir)?;
+        let Recovered { state, log, expiry, journal } = recover(dir, &options)?;
         let room = Arc::new(Semaphore::new(options.pending_max));
-        let state = State { revision: FIRST_REVISION, map: Map::new() };
-        let shared = Arc::new(Shared::new(options, state, Log::starting_after(FIRST_REVISION)));
+        let shared = Arc::new(Shared::new(options, state, log));
         let queue = Arc::new(Queue::default());
-        let committer = Committer {
-            shared: shared.clone(),
-            queue: queue.clone(),
-            journal: Journal,
-            expiry: Expiry::default(),
-            forget_at_millis: None,
-        };
+        let committer = Committer::new(shared.clone(), queue.clone(), journal, expiry);
         let thread = std::thread::Builder::new().name("store-commit".into()).spawn(move || committer.run());
-        let committer = Mutex::new(Some(thread.map_err(io("start a thread for"))?));
-        Ok(Self { shared, queue, room, committer })
+        let committer = thread.map_err(OpenError::io("start a thread for", dir))?;
+        Ok(Self { shared, queue, room, running: Mutex::new(Some(Running { committer, _lock: lock })) })
     }
 
     /// What the store has done.
@@ -107,8 +90,8 @@ impl EmbeddedStore {
     /// Commits what is queued, closes the files and ends every watch. Reads go on; writes fail.
     pub fn close(&self) {
         self.queue.close();
-        if let Some(thread) = self.committer.lock().take()
-            && thread.join().is_err()
+        if let Some(running) = self.running.lock().take()
+            && running.committer.join().is_err()
         {
             tracing::error!("the store's committer panicked");
         }

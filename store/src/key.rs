@@ -11,6 +11,9 @@ use std::sync::Arc;
 /// Root of every key, without the trailing separator. Upstream's default for `--etcd-prefix`.
 pub const ROOT: &str = "/registry";
 
+/// The longest key, as a whole path.
+pub const KEY_BYTES_MAX: usize = 4096;
+
 const SEPARATOR: char = '/';
 
 /// Why a key, prefix or suffix was refused.
@@ -30,6 +33,12 @@ pub enum KeyError {
     InvalidSegment {
         /// The refused segment.
         segment: String,
+    },
+    /// The whole path is longer than [`KEY_BYTES_MAX`].
+    #[error("key of {bytes} bytes is too long")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
     },
     /// A stored path that does not lie below [`ROOT`] or has no proper segments.
     #[error("path {path:?} is not a key below {ROOT}")]
@@ -55,7 +64,7 @@ impl Key {
         if path.len() == ROOT.len() {
             return Err(KeyError::NoSegment);
         }
-        Ok(Self(path.into()))
+        Self::bounded(&path)
     }
 
     /// Reads a whole path, as stored: `/registry/pods/default/web`.
@@ -66,6 +75,13 @@ impl Key {
             .enumerate()
             .try_for_each(|(index, segment)| check(index, segment))
             .map_err(|_| invalid())?;
+        Self::bounded(path)
+    }
+
+    fn bounded(path: &str) -> Result<Self, KeyError> {
+        if path.len() > KEY_BYTES_MAX {
+            return Err(KeyError::TooLong { bytes: path.len() });
+        }
         Ok(Self(path.into()))
     }
 
@@ -127,7 +143,7 @@ impl KeyPrefix {
         if path.len() == start {
             return Err(KeyError::NoSegment);
         }
-        Ok(Key(path.into()))
+        Key::bounded(&path)
     }
 
     /// The whole path, with the trailing separator.

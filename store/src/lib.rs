@@ -27,6 +27,6 @@ pub use contract::{
     UpdateError, Updated, update,
 };
 pub use counters::{CacheCounters, Counter, StoreCounters};
-pub use embedded::{Clock, EmbeddedStore, OpenError, Options};
-pub use key::{Key, KeyError, KeyPrefix, ROOT};
+pub use embedded::{Clock, Disk, EmbeddedStore, FileSystem, LogFile, OpenError, Options};
+pub use key::{KEY_BYTES_MAX, Key, KeyError, KeyPrefix, ROOT};
 pub use watch::{Batch, Progress, WatchSource, WatchStream};

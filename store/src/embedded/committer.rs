@@ -19,16 +19,19 @@ use crate::contract::{Deleted, Error, Expect};
 /// The most expired keys deleted in one batch; the rest follow in the next.
 const EXPIRE_MAX: usize = 512;
 
+/// The most bytes in one batch: what a disk writes in a moment, and a frame's length can say.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
 /// Housekeeping that is due is done together, at most this often.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Committer {
-    pub(super) shared: Arc<Shared>,
-    pub(super) queue: Arc<Queue>,
-    pub(super) journal: Journal,
-    pub(super) expiry: Expiry,
+    shared: Arc<Shared>,
+    queue: Arc<Queue>,
+    journal: Journal,
+    expiry: Expiry,
     /// When the oldest history is to be forgotten.
-    pub(super) forget_at_millis: Option<u64>,
+    forget_at_millis: Option<u64>,
 }
 
 /// A decided write and who waits for it.
@@ -38,19 +41,25 @@ enum Answer {
 }
 
 impl Committer {
+    pub(super) fn new(shared: Arc<Shared>, queue: Arc<Queue>, journal: Journal, expiry: Expiry) -> Self {
+        Self { shared, queue, journal, expiry, forget_at_millis: None }
+    }
+
     /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
         let _closer = Closer { shared: self.shared.clone(), queue: self.queue.clone() };
-        loop {
-            match self.queue.take(self.housekeeping_deadline()) {
-                Work::Closed => break,
-                Work::Commit(writes) => {
-                    self.commit(writes);
-                    self.housekeeping();
+        self.housekeeping();
+        while let Work::Commit(mut writes) = self.queue.take(self.housekeeping_deadline()) {
+            loop {
+                let rest = writes.split_off(batch_length(&writes));
+                self.commit(writes);
+                if rest.is_empty() {
+                    break;
                 }
+                writes = rest;
             }
+            self.housekeeping();
         }
-        self.journal.close();
     }
 
     fn commit(&mut self, writes: Vec<Write>) {
@@ -63,7 +72,9 @@ impl Committer {
             }
         }
         let expired = transaction.changes().len() as u64;
-        let answers: Vec<_> = writes.into_iter().map(|write| decide(&mut transaction, write, now_millis)).collect();
+        let full = self.journal.is_full();
+        let decide = |write| decide(&mut transaction, write, now_millis, full);
+        let answers: Vec<_> = writes.into_iter().map(decide).collect();
         match self.make_durable(&transaction, now_millis) {
             Ok(()) => {
                 self.publish(transaction, now_millis);
@@ -82,7 +93,7 @@ impl Committer {
         if let Err(Error::ReadOnly { reason }) = self.shared.writable() {
             return Err(AppendError::Failed { reason: reason.to_string() });
         }
-        let appended = self.journal.append(changes, now_millis);
+        let appended = self.journal.append(changes, now_millis, &self.shared);
         if let Err(AppendError::Failed { reason }) = &appended {
             self.shared.refuse_writes(reason.clone());
         }
@@ -120,7 +131,8 @@ impl Committer {
         if self.forget_at_millis.is_none_or(|at| at <= now_millis) {
             self.forget_at_millis = self.shared.forget(None, now_millis);
         }
-        self.journal.housekeeping(self.shared.oldest());
+        let shared = &self.shared;
+        self.journal.housekeeping(|| Arc::clone(&shared.state()), self.expiry.deadlines(), shared);
     }
 
     fn housekeeping_deadline(&self) -> Option<Instant> {
@@ -130,8 +142,19 @@ impl Committer {
     }
 }
 
-fn decide(transaction: &mut Transaction, write: Write, now_millis: u64) -> Answer {
+/// How many of `writes` fit into one batch, at least one.
+fn batch_length(writes: &[Write]) -> usize {
+    let mut bytes = 0;
+    let fits = |write: &&Write| {
+        bytes += write.bytes();
+        bytes <= BATCH_BYTES_MAX
+    };
+    writes.iter().take_while(fits).count().max(1).min(writes.len())
+}
+
+fn decide(transaction: &mut Transaction, write: Write, now_millis: u64, full: bool) -> Answer {
     match write.action {
+        Action::Put { reply, .. } if full => Answer::Put(reply, Err(Error::Full)),
         Action::Put { value, ttl, reply } => {
             let deadline = ttl.map(|ttl| now_millis.saturating_add(millis(ttl)));
             Answer::Put(reply, transaction.put(write.key, value, write.expect, deadline))

@@ -1,17 +1,30 @@
 //! When which key's time to live runs out.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use imbl::OrdMap;
 
 use crate::key::Key;
+
+/// Deadlines by key; cheap to clone for a snapshot.
+pub(super) type Deadlines = OrdMap<Key, u64>;
 
 /// Deadlines in order, and by key. Lives in the committer alone.
 #[derive(Debug, Default)]
 pub(super) struct Expiry {
     by_time: BTreeSet<(u64, Key)>,
-    by_key: HashMap<Key, u64>,
+    by_key: Deadlines,
 }
 
 impl Expiry {
+    pub(super) fn new(deadlines: Deadlines) -> Self {
+        Self { by_time: deadlines.iter().map(|(key, deadline)| (*deadline, key.clone())).collect(), by_key: deadlines }
+    }
+
+    pub(super) fn deadlines(&self) -> &Deadlines {
+        &self.by_key
+    }
+
     /// Sets or, with `None`, removes the deadline of `key`.
     pub(super) fn set(&mut self, key: &Key, deadline_millis: Option<u64>) {
         let old = match deadline_millis {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::disk::{Disk, FileSystem};
+
 /// Milliseconds since the Unix epoch; must not go backwards while a store is open.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> u64 + Send + Sync>);
@@ -54,6 +56,13 @@ pub struct Options {
     /// Whether a write waits for the disk. Only for measuring what that costs, and for tests that prove
     /// that the crash checker notices its absence.
     pub sync: bool,
+    /// The size of a log segment, made ahead of time.
+    pub segment_bytes: u64,
+    /// A snapshot is taken, and the log before it dropped, when the log since the last one is longer
+    /// than this and than that snapshot.
+    pub snapshot_after_bytes: u64,
+    /// Where the log is written.
+    pub disk: Arc<dyn Disk>,
 }
 
 impl Options {
@@ -67,6 +76,9 @@ impl Options {
             value_bytes_max: 3 << 19,
             pending_max: 4096,
             sync: true,
+            segment_bytes: 16 << 20,
+            snapshot_after_bytes: 64 << 20,
+            disk: Arc::new(FileSystem),
         }
     }
 }

@@ -19,6 +19,17 @@ pub(super) struct Write {
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
+impl Write {
+    /// What it adds to a batch.
+    pub(super) fn bytes(&self) -> usize {
+        let value = match &self.action {
+            Action::Put { value, .. } => value.len(),
+            Action::Delete { .. } => 0,
+        };
+        self.key.as_str().len() + value
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Action {
     Put { value: Bytes, ttl: Option<Duration>, reply: oneshot::Sender<Result<u64, Error>> },

@@ -1,0 +1,133 @@
+//! Log segments: files of zeros made ahead of time, filled with frames from the front.
+//!
+//! Writing into blocks that exist spares the file system a journal commit of its own with every sync
+//! (`benches/engines.rs` has the numbers).
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::frame::{self, ALIGNMENT, Frame, Parsed, u32_at, u64_at};
+use super::recovery::OpenError;
+
+/// Bytes before the first frame.
+pub(super) const HEADER_BYTES: usize = 512;
+
+/// The version of everything in the directory. Opening refuses any other.
+pub(super) const FORMAT_VERSION: u32 = 1;
+
+const MAGIC: &[u8; 8] = b"icedlog\0";
+
+/// The path of segment `number`.
+pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("log-{number:016x}"))
+}
+
+/// Makes the file of segment `number`, safe on disk, under its own name.
+pub(super) fn create(dir: &Path, number: u64, bytes: u64) -> io::Result<()> {
+    let unfinished = dir.join("log-unfinished");
+    let made = fill(&unfinished, number, bytes).and_then(|()| fs::rename(&unfinished, path(dir, number)));
+    if made.is_err() {
+        // Most likely there is no space: do not keep what there was of it.
+        let _ = fs::remove_file(&unfinished);
+    }
+    made?;
+    sync_dir(dir)
+}
+
+fn fill(path: &Path, number: u64, bytes: u64) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    let mut block = vec![0; 1 << 20];
+    block[..HEADER_BYTES].copy_from_slice(&header(number));
+    for start in (0..bytes).step_by(block.len()) {
+        let part = (bytes - start).min(block.len() as u64);
+        file.write_all(&block[..usize::try_from(part).unwrap_or(block.len())])?;
+        block[..HEADER_BYTES].fill(0);
+    }
+    file.sync_all()
+}
+
+/// Makes renames and removals in `dir` safe.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+fn header(number: u64) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[..8].copy_from_slice(MAGIC);
+    header[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+    header[16..24].copy_from_slice(&number.to_le_bytes());
+    let crc = crc32c::crc32c(&header[..HEADER_BYTES - 4]);
+    header[HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
+/// The numbers of all segments in `dir`, in order.
+pub(super) fn list(dir: &Path) -> io::Result<Vec<u64>> {
+    numbered(dir, "log-")
+}
+
+/// The hexadecimal numbers of the files whose names begin with `prefix`, in order.
+pub(super) fn numbered(dir: &Path, prefix: &str) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for file in fs::read_dir(dir)? {
+        let name = file?.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_prefix(prefix)).filter(|digits| digits.len() == 16);
+        numbers.extend(digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// A segment read back.
+pub(super) struct Contents {
+    pub(super) frames: Vec<Frame>,
+    /// Where the next frame goes.
+    pub(super) end: u64,
+    /// The file's size.
+    pub(super) bytes: u64,
+    /// Whether an unfinished frame stands at `end`.
+    pub(super) torn: bool,
+}
+
+/// Reads segment `number` and checks every byte of it.
+pub(super) fn read(dir: &Path, number: u64) -> Result<Contents, OpenError> {
+    let path = path(dir, number);
+    let bytes = fs::read(&path).map_err(OpenError::io("read", &path))?;
+    check_header(&path, &bytes, number)?;
+    let mut contents =
+        Contents { frames: Vec::new(), end: HEADER_BYTES as u64, bytes: bytes.len() as u64, torn: false };
+    let mut at = HEADER_BYTES;
+    while at + ALIGNMENT <= bytes.len() {
+        match frame::parse(&bytes, at) {
+            Parsed::Frame(frame) => {
+                at += frame.bytes;
+                contents.frames.push(frame);
+            }
+            Parsed::End => break,
+            Parsed::Torn => {
+                contents.torn = true;
+                break;
+            }
+            Parsed::Damaged(reason) => return Err(OpenError::Damaged { path, offset: at as u64, reason }),
+        }
+    }
+    contents.end = at as u64;
+    Ok(contents)
+}
+
+fn check_header(path: &Path, bytes: &[u8], number: u64) -> Result<(), OpenError> {
+    let damaged = |reason| OpenError::Damaged { path: path.to_owned(), offset: 0, reason };
+    let header = bytes.get(..HEADER_BYTES).ok_or_else(|| damaged("segment header is missing"))?;
+    if u32_at(header, HEADER_BYTES - 4) != crc32c::crc32c(&header[..HEADER_BYTES - 4]) || &header[..8] != MAGIC {
+        return Err(damaged("segment header is not valid"));
+    }
+    let found = u32_at(header, 8);
+    if found != FORMAT_VERSION {
+        return Err(OpenError::Version { path: path.to_owned(), found, supported: FORMAT_VERSION });
+    }
+    if u64_at(header, 16) != number {
+        return Err(damaged("segment has another segment's name"));
+    }
+    Ok(())
+}

@@ -1,17 +1,51 @@
 //! The generic registry: every built-in resource through one engine, driven by the schema table and a strategy.
 //!
+//! ```text
+//! handle -> Call (request + Endpoint) -> read | watch | create | update | patch | delete
+//!                         |                              |
+//!                         v                              v
+//!                    Collection: cache, keys        admission, strategy, store
+//! ```
+//! An [`Endpoint`](resource::Endpoint) is a resource in one version; its `Collection` is what is stored, cached and
+//! watched, whatever the version. The type is erased here: all kinds run the same code.
+//!
 //! Architecture invariant: nothing here names a kind; what a kind does on its own lives in `special/`.
 
-use std::{net::Ipv4Addr, ops::RangeInclusive, sync::Arc, time::Duration};
+mod call;
+mod create;
+mod delete;
+mod errors;
+mod matcher;
+mod object;
+mod options;
+mod page;
+mod patch;
+mod read;
+mod resource;
+mod route;
+mod server;
+mod special;
+mod table;
+mod update;
+mod watch;
+mod write;
 
-use api::Status;
-use axum::body::Body;
-use daemon::Tasks;
+use std::{collections::HashMap, net::Ipv4Addr, ops::RangeInclusive, sync::Arc, time::Duration};
+
+use api::{Status, schema};
+use daemon::{Drain, Tasks};
 use ipnet::Ipv4Net;
 use store::Store;
 
 use crate::admission::Plugin;
+use crate::answer::{self, Request, Response};
+use crate::authorize::Authorizer;
 use crate::request::{Context, ResourcePath};
+
+use resource::Endpoint;
+
+#[cfg(test)]
+mod tests;
 
 /// What the registry has to be told.
 #[derive(Clone, Debug)]
@@ -36,37 +70,58 @@ impl Default for Config {
 
 /// The registry of every built-in resource.
 pub struct Registry {
-    #[expect(dead_code, reason = "the engine lands in the next step")]
     store: Arc<dyn Store>,
-    #[expect(dead_code, reason = "the engine lands in the next step")]
     plugins: Vec<Arc<dyn Plugin>>,
+    authorizer: Arc<dyn Authorizer>,
+    drain: Drain,
+    /// By plural resource; a few entries share one.
+    endpoints: HashMap<&'static str, Vec<Arc<Endpoint>>>,
 }
 
 impl Registry {
     /// A registry over a store. Plug-ins run in the order given; one that reads objects holds an `objects::Handle`,
     /// which its owner binds to the registry.
-    pub fn new(store: Arc<dyn Store>, _config: Config, _tasks: Tasks, plugins: Vec<Arc<dyn Plugin>>) -> Arc<Self> {
-        Arc::new(Self { store, plugins })
+    pub fn new(
+        store: Arc<dyn Store>,
+        _config: Config,
+        tasks: &Tasks,
+        authorizer: Arc<dyn Authorizer>,
+        plugins: Vec<Arc<dyn Plugin>>,
+    ) -> Arc<Self> {
+        let mut endpoints: HashMap<&'static str, Vec<Arc<Endpoint>>> = HashMap::new();
+        for endpoint in resource::endpoints(schema::table(), &store, special::hooks, tasks) {
+            endpoints.entry(endpoint.table.name).or_default().push(endpoint);
+        }
+        Arc::new(Self { store, plugins, authorizer, drain: tasks.drain().clone(), endpoints })
     }
 
-    /// Fills the caches and rebuilds the allocators; requests wait for it.
+    /// Waits until every cache holds what is stored. Requests before that would find nothing.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn start(&self) -> Result<(), Status> {
+        for endpoint in self.endpoints.values().flatten() {
+            endpoint.collection.cache.ready().await;
+        }
         Ok(())
     }
 
-    /// Answers an authorized request on a resource. Errors are answered in the form the client asked for; warnings are
-    /// left in the context for the caller to send.
-    pub async fn handle(
-        &self,
-        _context: Context,
-        _path: ResourcePath,
-        _request: http::Request<Body>,
-    ) -> http::Response<Body> {
-        let mut response = http::Response::new(Body::empty());
-        *response.status_mut() = http::StatusCode::NOT_IMPLEMENTED;
-        response
+    /// Answers an authorized request on a resource. Errors are answered as a `Status`; warnings are left in the context
+    /// for the caller to send.
+    pub async fn handle(&self, context: Context, path: ResourcePath, request: Request) -> Response {
+        let pretty = answer::is_pretty(request.uri().query(), request.headers());
+        answer::unless_refused(self.answer(&context, &path, request, pretty).await, pretty)
+    }
+
+    /// The endpoint that serves a resource in a version.
+    fn endpoint(&self, group: &str, version: &str, resource: &str) -> Option<&Arc<Endpoint>> {
+        let found = self.endpoints.get(resource)?;
+        found.iter().find(|endpoint| endpoint.table.group == group && endpoint.table.version == version)
+    }
+
+    /// The endpoint of a resource in its stored version.
+    fn preferred(&self, group: &str, resource: &str) -> Option<&Arc<Endpoint>> {
+        let found = self.endpoints.get(resource)?;
+        found.iter().find(|endpoint| endpoint.table.group == group && endpoint.conversion.is_none())
     }
 }

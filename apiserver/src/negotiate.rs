@@ -1,0 +1,212 @@
+//! Which form an answer has, and which form a body has: `Accept`, `Content-Type` and `pretty`, as upstream reads them.
+
+use api::{Reason, Status};
+use http::{HeaderMap, header};
+
+#[cfg(test)]
+mod tests;
+
+/// What the server reads and writes, in the order in which upstream names them.
+const MEDIA_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+const STREAM_TYPES: &str = "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+
+/// How a tree is written or read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `application/json`.
+    Json,
+    /// `application/yaml`.
+    Yaml,
+}
+
+impl Format {
+    /// The `Content-Type` of an answer.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Yaml => "application/yaml",
+        }
+    }
+}
+
+/// What the client wants instead of the objects themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transform {
+    /// A `Table`.
+    Table,
+    /// `PartialObjectMetadata`.
+    Partial,
+    /// `PartialObjectMetadataList`.
+    PartialList,
+}
+
+/// The version of `meta.k8s.io` that a transformed answer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetaVersion {
+    /// `v1`.
+    V1,
+    /// `v1beta1`.
+    V1Beta1,
+}
+
+impl MetaVersion {
+    /// As in `apiVersion`.
+    pub const fn api_version(self) -> &'static str {
+        match self {
+            Self::V1 => "meta.k8s.io/v1",
+            Self::V1Beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+}
+
+/// The form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accept {
+    /// JSON or YAML.
+    pub format: Format,
+    /// JSON with line breaks.
+    pub pretty: bool,
+    /// Something else than the objects.
+    pub transform: Option<(Transform, MetaVersion)>,
+}
+
+/// What an endpoint can answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    /// Tables can be made.
+    pub table: bool,
+    /// The answer is a stream of events.
+    pub stream: bool,
+}
+
+/// One clause of an `Accept` header.
+struct Clause<'a> {
+    main: &'a str,
+    sub: &'a str,
+    quality: f64,
+    parameters: Vec<(&'a str, &'a str)>,
+}
+
+/// Chooses the form of an answer. `pretty` is the query's and user agent's wish.
+///
+/// # Errors
+/// 406 when nothing that the client accepts can be written.
+pub fn accept(headers: &HeaderMap, pretty: bool, offer: Offer) -> Result<Accept, Status> {
+    let header = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    if header.is_empty() {
+        return Ok(Accept { format: Format::Json, pretty, transform: None });
+    }
+    let chosen = clauses(header).iter().find_map(|clause| choose(clause, offer));
+    let types = if offer.stream { STREAM_TYPES } else { MEDIA_TYPES };
+    let mut chosen = chosen.ok_or_else(|| not_acceptable(types))?;
+    chosen.pretty |= pretty;
+    Ok(chosen)
+}
+
+/// 406 with the list of what could be had.
+fn not_acceptable(types: &str) -> Status {
+    Status::new(Reason::NotAcceptable, format!("only the following media types are accepted: {types}"))
+}
+
+fn choose(clause: &Clause<'_>, offer: Offer) -> Option<Accept> {
+    let formats: &[Format] = if offer.stream { &[Format::Json] } else { &[Format::Json, Format::Yaml] };
+    formats.iter().filter(|format| clause.names(**format)).find_map(|format| clause.accept(*format, offer))
+}
+
+impl Clause<'_> {
+    fn names(&self, format: Format) -> bool {
+        let sub = if format == Format::Json { "json" } else { "yaml" };
+        match (self.main, self.sub) {
+            ("*", "*") | ("application", "*") => true,
+            (main, own) => main == "application" && own == sub,
+        }
+    }
+
+    fn accept(&self, format: Format, offer: Offer) -> Option<Accept> {
+        let (mut kind, mut group, mut version) = (None, None, None);
+        let mut pretty = false;
+        for (key, value) in &self.parameters {
+            match *key {
+                "as" => kind = Some(*value),
+                "g" => group = Some(*value),
+                "v" => version = Some(*value),
+                "stream" if !value.is_empty() && *value != "watch" => return None,
+                "sv" if !value.is_empty() && *value != "v1" => return None,
+                "pretty" => pretty = *value == "1",
+                _ => {}
+            }
+        }
+        if kind.is_none() && group.is_none() && version.is_none() {
+            return Some(Accept { format, pretty, transform: None });
+        }
+        let version = match (group, version) {
+            (Some("meta.k8s.io"), Some("v1")) => MetaVersion::V1,
+            (Some("meta.k8s.io"), Some("v1beta1")) => MetaVersion::V1Beta1,
+            _ => return None,
+        };
+        let transform = match kind? {
+            "Table" if offer.table => Transform::Table,
+            "PartialObjectMetadata" => Transform::Partial,
+            "PartialObjectMetadataList" => Transform::PartialList,
+            _ => return None,
+        };
+        Some(Accept { format, pretty, transform: Some((transform, version)) })
+    }
+}
+
+/// The clauses, the most wanted first; malformed ones are left out.
+fn clauses(header: &str) -> Vec<Clause<'_>> {
+    let mut clauses: Vec<Clause<'_>> = header.split(',').filter_map(clause).collect();
+    // Exact types go before wildcards of the same quality, and the order of the header is kept otherwise.
+    clauses.sort_by(|a, b| {
+        let rank = |c: &Clause<'_>| (c.main == "*", c.sub == "*");
+        b.quality.total_cmp(&a.quality).then_with(|| rank(a).cmp(&rank(b)))
+    });
+    clauses
+}
+
+fn clause(text: &str) -> Option<Clause<'_>> {
+    let mut parts = text.trim().split(';');
+    let media = parts.next()?.trim();
+    let (main, sub) = match media.split_once('/') {
+        Some((main, sub)) if !sub.is_empty() && !sub.contains('/') => (main.trim(), sub.trim()),
+        None if media == "*" => ("*", "*"),
+        _ => return None,
+    };
+    let mut clause = Clause { main, sub, quality: 1.0, parameters: Vec::new() };
+    for (key, value) in parts.filter_map(|part| part.split_once('=')) {
+        match (key.trim(), value.trim()) {
+            ("q", quality) => clause.quality = quality.parse().unwrap_or(0.0),
+            parameter => clause.parameters.push(parameter),
+        }
+    }
+    Some(clause)
+}
+
+/// The `Content-Type` of a request without its parameters, in lower case; empty when there is none.
+pub fn media_type(headers: &HeaderMap) -> String {
+    let header = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    header.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
+}
+
+/// The form of a request's body; none named is JSON.
+///
+/// # Errors
+/// 415 for what cannot be read.
+pub fn content(headers: &HeaderMap) -> Result<Format, Status> {
+    match media_type(headers).as_str() {
+        "" | "application/json" => Ok(Format::Json),
+        "application/yaml" => Ok(Format::Yaml),
+        "application/vnd.kubernetes.protobuf" => Err(unsupported(
+            "protobuf bodies are not served yet - accepted media types include: application/json, application/yaml",
+        )),
+        _ => Err(unsupported(&format!(
+            "the body of the request was in an unknown format - accepted media types include: {MEDIA_TYPES}"
+        ))),
+    }
+}
+
+/// 415.
+pub fn unsupported(message: &str) -> Status {
+    Status::new(Reason::UnsupportedMediaType, message)
+}

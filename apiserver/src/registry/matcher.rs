@@ -1,0 +1,114 @@
+//! Selectors, compiled against a resource: which stored objects a list or watch is about.
+
+use api::Status;
+use api::selector::{FieldSelector, LabelSelector};
+use store::{Key, KeyPrefix};
+
+use super::object::Stored;
+use super::options::ListOptions;
+use super::resource::Endpoint;
+
+/// What a field term compares.
+enum Field {
+    Name,
+    Namespace,
+    /// A field of the strategy, by its place.
+    Selectable(usize),
+}
+
+struct Term {
+    field: Field,
+    value: String,
+    equal: bool,
+}
+
+/// Which objects are asked for: where they are, and what they have to be like.
+pub(crate) struct Matcher {
+    /// All candidates are below this.
+    pub(crate) scope: KeyPrefix,
+    /// The only candidate, when there can be but one.
+    pub(crate) single: Option<Key>,
+    labels: LabelSelector,
+    terms: Vec<Term>,
+}
+
+impl Matcher {
+    /// Compiles the selectors of a request on a namespace (or all), and on a name when the path has one.
+    pub(crate) fn new(endpoint: &Endpoint, namespace: &str, name: &str, options: &ListOptions) -> Result<Self, Status> {
+        let collection = &endpoint.collection;
+        let terms = terms(endpoint, &options.fields)?;
+        let exact = options.fields.exact("metadata.name");
+        if !name.is_empty() && !options.fields.is_everything() && exact != Some(name) {
+            return Err(Status::bad_request("fieldSelector metadata.name doesn't match requested name"));
+        }
+        let name = if name.is_empty() { exact.unwrap_or("") } else { name };
+        let selected =
+            options.fields.exact("metadata.namespace").filter(|_| namespace.is_empty() && collection.namespaced);
+        let namespace = selected.unwrap_or(namespace);
+        let scoped = !collection.namespaced || !namespace.is_empty();
+        let single = if scoped && !name.is_empty() { collection.key(namespace, name).ok() } else { None };
+        let mut terms = terms;
+        if single.is_none() && !name.is_empty() && exact.is_none() {
+            terms.push(Term { field: Field::Name, value: name.to_owned(), equal: true });
+        }
+        let scope = collection.scope(namespace).unwrap_or_else(|_| collection.prefix.clone());
+        Ok(Self { scope, single, labels: options.labels.clone(), terms })
+    }
+
+    /// Nothing is selected by labels or fields.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.labels.is_everything() && self.terms.is_empty()
+    }
+
+    /// The key is one that is asked about.
+    pub(crate) fn covers(&self, key: &Key) -> bool {
+        match &self.single {
+            Some(single) => single == key,
+            None => self.scope.contains(key),
+        }
+    }
+
+    /// The object is one that is asked for; its key is covered.
+    pub(crate) fn matches(&self, endpoint: &Endpoint, key: &Key, object: &Stored) -> bool {
+        let field = |term: &Term| match term.field {
+            Field::Name => key.name() == term.value,
+            Field::Namespace => namespace_of(endpoint, key) == term.value,
+            Field::Selectable(place) => object.field(endpoint.collection.strategy, place) == term.value,
+        };
+        self.terms.iter().all(|term| field(term) == term.equal)
+            && (self.labels.is_everything() || self.labels.matches(|key| object.label(key)))
+    }
+}
+
+/// The namespace in an object's key; empty at cluster scope.
+pub(crate) fn namespace_of<'a>(endpoint: &Endpoint, key: &'a Key) -> &'a str {
+    if !endpoint.collection.namespaced {
+        return "";
+    }
+    key.segments().rev().nth(1).unwrap_or("")
+}
+
+fn terms(endpoint: &Endpoint, selector: &FieldSelector) -> Result<Vec<Term>, Status> {
+    let selectable = endpoint.collection.strategy.selectable_fields();
+    let compile = |term: &api::selector::FieldTerm| {
+        let stored = endpoint.conversion.map_or(term.field.as_str(), |conversion| conversion.field(&term.field));
+        let field = match stored {
+            "metadata.name" => Field::Name,
+            "metadata.namespace" => Field::Namespace,
+            other => {
+                let place = selectable.iter().position(|own| *own == other);
+                Field::Selectable(place.ok_or_else(|| unknown_field(endpoint, &term.field))?)
+            }
+        };
+        Ok(Term { field, value: term.value.clone(), equal: term.equal })
+    };
+    selector.terms().iter().map(compile).collect()
+}
+
+fn unknown_field(endpoint: &Endpoint, field: &str) -> Status {
+    if endpoint.collection.strategy.selectable_fields().is_empty() {
+        let known = "only \"metadata.name\", \"metadata.namespace\"";
+        return Status::bad_request(format!("{field:?} is not a known field selector: {known}"));
+    }
+    Status::bad_request(format!("field label not supported: {field}"))
+}

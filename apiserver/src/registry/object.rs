@@ -1,0 +1,167 @@
+//! Objects as they are stored, cached and sent: encoded once, spliced ever after.
+//!
+//! ```text
+//! {"kind":"Pod","apiVersion":"v1","metadata":{"name":"web",...},"spec":...}
+//! |<------------- head ----------->|<-- M -->|
+//! ```
+//! The stored form has no `resourceVersion`, because it is known only after the write. Where `M` ends is known from
+//! the resource alone, so a full object, a list's item (without kind and apiVersion, as upstream's typed items) and a
+//! watch event are copies of the stored bytes with the version put in, whatever the object's size.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use api::{Map, Value};
+use bytes::Bytes;
+use serde::Deserialize;
+
+use kinds::Strategy;
+
+#[cfg(test)]
+mod tests;
+
+const METADATA: &[u8] = b"\"metadata\":{";
+
+/// The bytes with which every stored object of a resource begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    bytes: Vec<u8>,
+    /// Where the list's item begins, without its brace.
+    item: usize,
+}
+
+impl Head {
+    pub(crate) fn new(kind: &str, api_version: &str) -> Self {
+        let mut bytes = format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",").into_bytes();
+        let item = bytes.len();
+        bytes.extend_from_slice(METADATA);
+        Self { bytes, item }
+    }
+
+    /// Encodes an object for the store. Kind, API version and resource version are not taken from it.
+    pub(crate) fn encode(&self, object: &Value) -> Bytes {
+        let mut out = Vec::with_capacity(1024);
+        out.extend_from_slice(&self.bytes);
+        let empty = Map::new();
+        write_fields(&mut out, api::meta::metadata(object).unwrap_or(&empty), &["resourceVersion"]);
+        out.push(b'}');
+        if let Some(root) = object.as_object() {
+            let start = out.len();
+            out.push(b',');
+            write_fields(&mut out, root, &["kind", "apiVersion", "metadata"]);
+            if out.len() == start + 1 {
+                out.truncate(start);
+            }
+        }
+        out.push(b'}');
+        Bytes::from(out)
+    }
+
+    /// The bytes in the stored form, whoever wrote them.
+    ///
+    /// # Errors
+    /// When they are no JSON object.
+    pub(crate) fn canonical(&self, bytes: &Bytes) -> Result<Bytes, serde_json::Error> {
+        if bytes.starts_with(&self.bytes) {
+            return Ok(bytes.clone());
+        }
+        let tree: Value = serde_json::from_slice(bytes)?;
+        Ok(self.encode(&tree))
+    }
+
+    /// Writes the whole object at a revision.
+    pub(crate) fn write_full(&self, out: &mut Vec<u8>, raw: &[u8], revision: u64) {
+        out.reserve(raw.len() + 48);
+        out.extend_from_slice(&self.bytes);
+        self.write_rest(out, raw, revision);
+    }
+
+    /// Writes the object as an item of a list at a revision.
+    pub(crate) fn write_item(&self, out: &mut Vec<u8>, raw: &[u8], revision: u64) {
+        out.reserve(raw.len() + 48);
+        out.push(b'{');
+        out.extend_from_slice(&self.bytes[self.item..]);
+        self.write_rest(out, raw, revision);
+    }
+
+    fn write_rest(&self, out: &mut Vec<u8>, raw: &[u8], revision: u64) {
+        let rest = &raw[self.bytes.len()..];
+        out.extend_from_slice(b"\"resourceVersion\":\"");
+        out.extend_from_slice(revision.to_string().as_bytes());
+        out.extend_from_slice(if rest.first() == Some(&b'}') { b"\"" } else { b"\"," });
+        out.extend_from_slice(rest);
+    }
+}
+
+fn write_fields(out: &mut Vec<u8>, map: &Map<String, Value>, without: &[&str]) {
+    let mut first = true;
+    for (name, value) in map.iter().filter(|(name, _)| !without.contains(&name.as_str())) {
+        if !std::mem::take(&mut first) {
+            out.push(b',');
+        }
+        serde_json::to_writer(&mut *out, name).expect("strings always encode");
+        out.push(b':');
+        serde_json::to_writer(&mut *out, value).expect("trees always encode");
+    }
+}
+
+type Pairs = Box<[(Box<str>, Box<str>)]>;
+
+/// One stored object in the watch cache. Labels and selectable fields are read out of the bytes when first asked for.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    /// The canonical bytes.
+    pub(crate) raw: Bytes,
+    /// The revision of its last write.
+    pub(crate) revision: u64,
+    labels: OnceLock<Pairs>,
+    fields: OnceLock<Box<[Box<str>]>>,
+}
+
+#[derive(Deserialize)]
+struct Labelled<'a> {
+    #[serde(borrow)]
+    metadata: LabelledMeta<'a>,
+}
+
+#[derive(Deserialize)]
+struct LabelledMeta<'a> {
+    #[serde(borrow, default)]
+    labels: Option<BTreeMap<std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>>>,
+}
+
+impl Stored {
+    pub(crate) fn new(raw: Bytes, revision: u64) -> Self {
+        Self { raw, revision, labels: OnceLock::new(), fields: OnceLock::new() }
+    }
+
+    /// The object, with its resource version.
+    pub(crate) fn tree(&self) -> Value {
+        let mut tree: Value = serde_json::from_slice(&self.raw).unwrap_or_default();
+        api::meta::set(&mut tree, "resourceVersion", Value::String(self.revision.to_string()));
+        tree
+    }
+
+    /// One label.
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        let labels = self.labels.get_or_init(|| self.read_labels());
+        let at = labels.binary_search_by(|(own, _)| (**own).cmp(key)).ok()?;
+        Some(&labels[at].1)
+    }
+
+    fn read_labels(&self) -> Pairs {
+        let labels = serde_json::from_slice::<Labelled<'_>>(&self.raw).ok().and_then(|object| object.metadata.labels);
+        let pairs = labels.into_iter().flatten();
+        pairs.map(|(key, value)| (key.into_owned().into(), value.into_owned().into())).collect()
+    }
+
+    /// The value of one of the strategy's selectable fields, by its place among them.
+    pub(crate) fn field(&self, strategy: &dyn Strategy, place: usize) -> &str {
+        let fields = self.fields.get_or_init(|| {
+            let tree = self.tree();
+            let names = strategy.selectable_fields().iter();
+            names.map(|name| strategy.selectable_field(&tree, name).into_boxed_str()).collect()
+        });
+        &fields[place]
+    }
+}

@@ -1,0 +1,182 @@
+//! What the engine knows of a resource: where it is stored ([`Collection`]) and as what it is served ([`Endpoint`]).
+
+use std::sync::Arc;
+
+use api::schema::{self, Table};
+use api::{Status, Value};
+use daemon::Tasks;
+use kinds::Strategy;
+use store::cache::Decoded;
+use store::{Cache, CacheOptions, Clock, Entry, Key, KeyPrefix, Store};
+
+use super::object::{Head, Stored};
+use super::special::{self, Conversion, Hooks};
+
+/// One stored resource, whatever it is served as.
+pub(crate) struct Collection {
+    pub(crate) group: &'static str,
+    /// The plural.
+    pub(crate) resource: &'static str,
+    pub(crate) kind: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) namespaced: bool,
+    pub(crate) head: Head,
+    pub(crate) prefix: KeyPrefix,
+    pub(crate) cache: Arc<Cache<Stored>>,
+    pub(crate) strategy: &'static dyn Strategy,
+    pub(crate) hooks: Arc<dyn Hooks>,
+}
+
+/// A resource in one group and version.
+pub(crate) struct Endpoint {
+    pub(crate) table: &'static schema::Resource,
+    pub(crate) collection: Arc<Collection>,
+    pub(crate) strategy: &'static dyn Strategy,
+    /// How objects begin in this version.
+    pub(crate) head: Head,
+    /// None when what is stored is what is served.
+    pub(crate) conversion: Option<&'static dyn Conversion>,
+}
+
+/// The clock by which history ages: it never steps.
+fn clock() -> Clock {
+    let start = daemon::clock::monotonic();
+    Clock::custom(move || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX))
+}
+
+impl Collection {
+    fn new(store: &Arc<dyn Store>, served: &'static schema::Resource, hooks: Arc<dyn Hooks>, tasks: &Tasks) -> Self {
+        let head = Head::new(served.kind, &served.api_version());
+        let prefix =
+            KeyPrefix::new(special::key_segments(served.group, served.name)).expect("resource names are segments");
+        let decoding = head.clone();
+        let decode = move |entry: &Entry| {
+            let raw = decoding.canonical(&entry.value).map_err(|error| error.to_string())?;
+            let bytes = raw.len() + size_of::<Stored>();
+            Ok(Decoded { view: Stored::new(raw, entry.mod_revision), bytes })
+        };
+        let (cache, driver) = Cache::new(store.clone(), prefix.clone(), Arc::new(decode), CacheOptions::new(clock()));
+        tasks.spawn("watch-cache", driver);
+        Self {
+            group: served.group,
+            resource: served.name,
+            kind: served.kind,
+            version: served.version,
+            namespaced: served.namespaced,
+            head,
+            prefix,
+            cache,
+            strategy: kinds::strategy(served.group, served.name),
+            hooks,
+        }
+    }
+
+    /// Where an object is stored.
+    pub(crate) fn key(&self, namespace: &str, name: &str) -> Result<Key, Status> {
+        let key = if self.namespaced { self.prefix.key([namespace, name]) } else { self.prefix.key([name]) };
+        key.map_err(|error| Status::bad_request(error.to_string()))
+    }
+
+    /// The prefix of a namespace's objects, or of all.
+    pub(crate) fn scope(&self, namespace: &str) -> Result<KeyPrefix, Status> {
+        if !self.namespaced || namespace.is_empty() {
+            return Ok(self.prefix.clone());
+        }
+        self.prefix.child(namespace).map_err(|error| Status::bad_request(error.to_string()))
+    }
+
+    /// The tree of stored bytes, with its resource version.
+    pub(crate) fn tree(&self, raw: &[u8], revision: u64) -> Result<Value, Status> {
+        let parsed: Result<Value, _> = serde_json::from_slice(raw);
+        let mut tree = parsed.map_err(|error| Status::internal(format!("decoding a stored {}: {error}", self.kind)))?;
+        api::meta::set(&mut tree, "resourceVersion", Value::String(revision.to_string()));
+        Ok(tree)
+    }
+}
+
+impl Endpoint {
+    /// `v1` or `apps/v1`.
+    pub(crate) fn api_version(&self) -> String {
+        self.table.api_version()
+    }
+
+    /// A stored object as this version has it.
+    pub(crate) fn served(&self, stored: Value) -> Value {
+        let Some(conversion) = self.conversion else { return stored };
+        let mut served = conversion.to_served(stored);
+        let root = api::meta::as_object_mut(&mut served);
+        root.insert("apiVersion".to_owned(), self.api_version().into());
+        root.insert("kind".to_owned(), self.table.kind.into());
+        served
+    }
+
+    /// A client's object as it is stored.
+    pub(crate) fn stored(&self, served: Value) -> Value {
+        let Some(conversion) = self.conversion else { return served };
+        let mut stored = conversion.to_stored(served);
+        let root = api::meta::as_object_mut(&mut stored);
+        let home = api::GroupVersion::new(self.collection.group, self.collection.version);
+        root.insert("apiVersion".to_owned(), home.to_string().into());
+        root.insert("kind".to_owned(), self.collection.kind.into());
+        stored
+    }
+
+    /// Writes a stored object in full, as this version has it.
+    pub(crate) fn write_full(&self, out: &mut Vec<u8>, raw: &[u8], revision: u64) {
+        match self.conversion {
+            None => self.head.write_full(out, raw, revision),
+            Some(_) => self.head.write_full(out, &self.converted(raw), revision),
+        }
+    }
+
+    /// Writes a stored object as an item of a list.
+    pub(crate) fn write_item(&self, out: &mut Vec<u8>, raw: &[u8], revision: u64) {
+        match self.conversion {
+            None => self.head.write_item(out, raw, revision),
+            Some(_) => self.head.write_item(out, &self.converted(raw), revision),
+        }
+    }
+
+    fn converted(&self, raw: &[u8]) -> bytes::Bytes {
+        let tree: Value = serde_json::from_slice(raw).unwrap_or_default();
+        self.head.encode(&self.served(tree))
+    }
+}
+
+/// Every stored resource of the table, as what it is served.
+pub(crate) fn endpoints(
+    table: &'static Table,
+    store: &Arc<dyn Store>,
+    hooks: impl Fn(&str, &str) -> Arc<dyn Hooks>,
+    tasks: &Tasks,
+) -> Vec<Arc<Endpoint>> {
+    let mut collections: Vec<Arc<Collection>> = Vec::new();
+    let mut endpoints = Vec::new();
+    for served in table.resources().filter(|resource| resource.storage.is_some()) {
+        let home = home(table, served);
+        let known = collections.iter().find(|c| c.group == home.group && c.resource == home.name).cloned();
+        let collection = known.unwrap_or_else(|| {
+            let made = Arc::new(Collection::new(store, home, hooks(home.group, home.name), tasks));
+            collections.push(made.clone());
+            made
+        });
+        endpoints.push(Arc::new(Endpoint {
+            table: served,
+            collection,
+            strategy: kinds::strategy(served.group, served.name),
+            head: Head::new(served.kind, &served.api_version()),
+            conversion: special::conversion(served.group, served.version, served.name),
+        }));
+    }
+    endpoints
+}
+
+/// The served resource whose form is stored: upstream's storage version when it is served, otherwise the first one.
+fn home(table: &'static Table, served: &'static schema::Resource) -> &'static schema::Resource {
+    let storage = served.storage.expect("only stored resources are asked about");
+    let exact = table.resource(storage.group, storage.version, served.name);
+    let group = table.group(storage.group);
+    let versions = group.into_iter().flat_map(|group| &group.versions);
+    let first = versions.filter_map(|version| table.resource(storage.group, version.version, served.name)).next();
+    exact.or(first).unwrap_or(served)
+}

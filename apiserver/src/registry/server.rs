@@ -1,0 +1,168 @@
+//! The server's own reads and writes: the same caches and the same pipeline, as [`objects::system`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use api::{Status, Value, meta};
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use store::Key;
+use store::cache::Watcher;
+
+use super::Registry;
+use super::object::Stored;
+use super::options::{DeleteOptions, WriteOptions};
+use super::resource::{Collection, Endpoint};
+use super::update;
+use crate::objects::{self, Change, Objects, Ref};
+use crate::request::{Context, ResourcePath, Target, Verb, Warnings};
+
+impl Registry {
+    fn own(&self, group: &str, resource: &str) -> Result<&Arc<Endpoint>, Status> {
+        self.preferred(group, resource).ok_or_else(Status::unknown_path)
+    }
+
+    /// Deletes an object through the pipeline, as the server itself.
+    ///
+    /// # Errors
+    /// As for a client.
+    pub async fn delete(&self, object: Ref<'_>) -> Result<(), Status> {
+        let endpoint = self.own(object.group, object.resource)?;
+        let path = path(endpoint, object, "", Verb::Delete);
+        let context = context(&path);
+        let call = self.call(endpoint, &context, &path);
+        call.delete_named(&path, &DeleteOptions::default()).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Objects for Registry {
+    fn get(&self, object: Ref<'_>) -> Option<Arc<Value>> {
+        let collection = &self.preferred(object.group, object.resource)?.collection;
+        let key = collection.key(object.namespace, object.name).ok()?;
+        collection.cache.snapshot().get(&key).map(|stored| Arc::new(stored.tree()))
+    }
+
+    fn list(&self, collection: Ref<'_>) -> Vec<Arc<Value>> {
+        let Some(endpoint) = self.preferred(collection.group, collection.resource) else { return Vec::new() };
+        let Ok(scope) = endpoint.collection.scope(collection.namespace) else { return Vec::new() };
+        let snapshot = endpoint.collection.cache.snapshot();
+        snapshot.range(&scope, None).map(|(_, stored)| Arc::new(stored.tree())).collect()
+    }
+
+    async fn read(&self, object: Ref<'_>) -> Result<Arc<Value>, Status> {
+        let endpoint = self.own(object.group, object.resource)?;
+        let path = path(endpoint, object, "", Verb::Get);
+        let context = context(&path);
+        let call = self.call(endpoint, &context, &path);
+        let key = endpoint.collection.key(object.namespace, object.name)?;
+        let found = call.load(&key).await?.ok_or_else(|| call.not_found(object.name))?;
+        endpoint.collection.tree(&found.raw, found.revision).map(Arc::new)
+    }
+
+    fn changes(&self, group: &str, resource: &str) -> BoxStream<'static, Change> {
+        let Some(endpoint) = self.preferred(group, resource) else { return stream::pending().boxed() };
+        let follower = Follower { collection: endpoint.collection.clone(), watcher: None, known: HashMap::new() };
+        stream::unfold(follower, |mut follower| async move { Some((follower.next().await, follower)) })
+            .flat_map(stream::iter)
+            .boxed()
+    }
+
+    async fn create(&self, collection: Ref<'_>, object: Value) -> Result<Value, Status> {
+        let endpoint = self.own(collection.group, collection.resource)?;
+        let path = path(endpoint, Ref { name: "", ..collection }, "", Verb::Create);
+        let context = context(&path);
+        let call = self.call(endpoint, &context, &path);
+        let written = call.create_object(object, &WriteOptions::default()).await?;
+        endpoint.collection.tree(&written.raw, written.revision)
+    }
+
+    async fn update(&self, object: Ref<'_>, subresource: &str, value: Value) -> Result<Value, Status> {
+        let endpoint = self.own(object.group, object.resource)?;
+        let path = path(endpoint, object, subresource, Verb::Update);
+        let context = context(&path);
+        let call = self.call(endpoint, &context, &path);
+        let make = |_: &Value| Ok(value.clone());
+        let uid = Some(meta::uid(&value)).filter(|uid| !uid.is_empty());
+        let options = WriteOptions::default();
+        let change = update::Change { make: &make, uid, create: Some(&value), options: &options };
+        let outcome = call.update_object(&change).await?;
+        endpoint.collection.tree(&outcome.written.raw, outcome.written.revision)
+    }
+}
+
+fn path(endpoint: &Endpoint, object: Ref<'_>, subresource: &str, verb: Verb) -> ResourcePath {
+    ResourcePath {
+        verb,
+        group: object.group.to_owned(),
+        version: endpoint.table.version.to_owned(),
+        namespace: object.namespace.to_owned(),
+        resource: object.resource.to_owned(),
+        subresource: subresource.to_owned(),
+        name: object.name.to_owned(),
+        tail: String::new(),
+    }
+}
+
+fn context(path: &ResourcePath) -> Context {
+    Context {
+        user: Arc::new(objects::system()),
+        target: Arc::new(Target::Resource(path.clone())),
+        query: Arc::default(),
+        now: daemon::clock::now(),
+        user_agent: "kube-apiserver".into(),
+        audit_id: "".into(),
+        warnings: Warnings::default(),
+    }
+}
+
+/// Follows a collection for ever; a gap in history is bridged by the difference.
+struct Follower {
+    collection: Arc<Collection>,
+    watcher: Option<Watcher<Stored>>,
+    known: HashMap<Key, Arc<Stored>>,
+}
+
+impl Follower {
+    async fn next(&mut self) -> Vec<Change> {
+        let Some(watcher) = &mut self.watcher else { return self.start().await };
+        let Ok(event) = watcher.next().await else {
+            self.watcher = None;
+            return Vec::new();
+        };
+        match &event.current {
+            Some(stored) => {
+                self.known.insert(event.key.clone(), stored.clone());
+                vec![Change::Put(Arc::new(stored.tree()))]
+            }
+            None => self.known.remove(&event.key).map(|last| gone(&last)).into_iter().collect(),
+        }
+    }
+
+    async fn start(&mut self) -> Vec<Change> {
+        self.collection.cache.ready().await;
+        let snapshot = self.collection.cache.snapshot();
+        // The log may have moved on since the snapshot: then the next round starts again.
+        let Ok(watcher) = self.collection.cache.watch(snapshot.revision()) else { return Vec::new() };
+        let first = self.known.is_empty();
+        let mut before = std::mem::take(&mut self.known);
+        let mut changes = Vec::new();
+        for (key, stored) in snapshot.range(&self.collection.prefix, None) {
+            let known = before.remove(key).is_some_and(|old| old.revision == stored.revision);
+            if !known {
+                changes.push(Change::Put(Arc::new(stored.tree())));
+            }
+            self.known.insert(key.clone(), stored.clone());
+        }
+        changes.extend(before.values().map(|last| gone(last)));
+        if first && self.watcher.is_none() {
+            changes.push(Change::Synced);
+        }
+        self.watcher = Some(watcher);
+        changes
+    }
+}
+
+fn gone(last: &Stored) -> Change {
+    Change::Deleted(Arc::new(last.tree()))
+}

@@ -1,0 +1,93 @@
+//! Answers that are not the objects themselves: tables and partial metadata.
+
+use api::schema::Column;
+use api::{Status, Value};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::resource::Endpoint;
+use crate::negotiate::MetaVersion;
+use crate::request::Context;
+
+/// What a table's rows carry of their objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Include {
+    Metadata,
+    Object,
+    None,
+}
+
+impl Include {
+    /// Reads `includeObject`.
+    pub(crate) fn read(context: &Context) -> Result<Self, Status> {
+        match context.param("includeObject").unwrap_or("") {
+            "" | "Metadata" => Ok(Self::Metadata),
+            "Object" => Ok(Self::Object),
+            "None" => Ok(Self::None),
+            other => {
+                let detail = "must be 'Metadata', 'Object', 'None', or empty";
+                let error = format!("includeObject: Invalid value: {other:?}: {detail}");
+                Err(Status::bad_request(format!("Unable to convert to Table as requested: {error}")))
+            }
+        }
+    }
+}
+
+/// How tables of a request look.
+#[derive(Clone, Copy)]
+pub(crate) struct Layout<'a> {
+    pub(crate) version: MetaVersion,
+    pub(crate) include: Include,
+    pub(crate) columns: &'a [Column],
+    pub(crate) now: Timestamp,
+}
+
+impl Layout<'_> {
+    /// A table of rows; the columns are told on the first table of a watch only.
+    pub(crate) fn table(&self, metadata: Value, rows: Vec<Value>, with_columns: bool) -> Value {
+        let columns: Vec<Value> = if with_columns { self.columns.iter().map(column).collect() } else { Vec::new() };
+        json!({
+            "kind": "Table", "apiVersion": self.version.api_version(), "metadata": metadata,
+            "columnDefinitions": columns, "rows": rows,
+        })
+    }
+
+    /// The row of a stored object.
+    pub(crate) fn row(&self, endpoint: &Endpoint, stored: Value) -> Value {
+        let strategy = endpoint.collection.strategy;
+        let cells = strategy.row(&stored, self.now).unwrap_or_else(|| default_cells(&stored));
+        let conditions = strategy.row_conditions(&stored);
+        let mut row = json!({ "cells": cells });
+        if !conditions.is_empty() {
+            row["conditions"] = conditions.into();
+        }
+        row["object"] = self.object(stored, |stored| endpoint.served(stored));
+        row
+    }
+
+    /// What a row carries of its object.
+    pub(crate) fn object(&self, object: Value, serve: impl FnOnce(Value) -> Value) -> Value {
+        match self.include {
+            Include::None => Value::Null,
+            Include::Object => serve(object),
+            Include::Metadata => partial(object, self.version),
+        }
+    }
+}
+
+fn column(column: &Column) -> Value {
+    json!({
+        "name": column.name, "type": column.kind, "format": column.format,
+        "description": column.description, "priority": column.priority,
+    })
+}
+
+fn default_cells(object: &Value) -> Vec<Value> {
+    vec![api::meta::name(object).into(), api::meta::text(object, "creationTimestamp").into()]
+}
+
+/// `PartialObjectMetadata` of an object.
+pub(crate) fn partial(mut object: Value, version: MetaVersion) -> Value {
+    let metadata = object.get_mut("metadata").map(Value::take).unwrap_or_else(|| json!({}));
+    json!({ "kind": "PartialObjectMetadata", "apiVersion": version.api_version(), "metadata": metadata })
+}

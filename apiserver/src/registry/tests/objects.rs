@@ -1,0 +1,98 @@
+//! The life of an object: create, get, list, watch, update, delete.
+
+use serde_json::json;
+
+use super::*;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+#[tokio::test]
+async fn a_config_map_lives_and_goes() {
+    let server = server().await;
+    let made = server.create(MAPS, &config_map("a", &json!({"k": "v"}))).await;
+    assert_eq!(made.code, 201, "{made:?}");
+    let metadata = &made.body["metadata"];
+    assert_eq!((&metadata["namespace"], &metadata["name"]), (&json!("default"), &json!("a")));
+    assert!(metadata["uid"].is_string() && metadata["creationTimestamp"].is_string(), "{made:?}");
+    assert_eq!(server.get(&format!("{MAPS}/a")).await.body, made.body);
+
+    let again = server.create(MAPS, &config_map("a", &json!({}))).await;
+    assert_eq!((again.code, again.body["message"].as_str()), (409, Some("configmaps \"a\" already exists")));
+
+    let mut changed = made.body.clone();
+    changed["data"]["k"] = json!("w");
+    let put = server.put(&format!("{MAPS}/a"), &changed).await;
+    assert_eq!((put.code, &put.body["data"]["k"]), (200, &json!("w")), "{put:?}");
+    assert_ne!(put.body["metadata"]["resourceVersion"], metadata["resourceVersion"]);
+    let stale = server.put(&format!("{MAPS}/a"), &made.body).await;
+    assert_eq!((stale.code, stale.body["reason"].as_str()), (409, Some("Conflict")), "{stale:?}");
+    let same = server.put(&format!("{MAPS}/a"), &put.body).await;
+    assert_eq!(same.body, put.body, "nothing changed, so nothing is written");
+
+    let gone = server.delete(&format!("{MAPS}/a"), &json!(null)).await;
+    assert_eq!((gone.code, gone.body["status"].as_str()), (200, Some("Success")));
+    assert_eq!(gone.body["details"]["uid"], metadata["uid"]);
+    let missing = server.get(&format!("{MAPS}/a")).await;
+    assert_eq!((missing.code, missing.body["message"].as_str()), (404, Some("configmaps \"a\" not found")));
+}
+
+#[tokio::test]
+async fn lists_are_paged_at_one_revision() {
+    let server = server().await;
+    for name in ["a", "b", "c"] {
+        let mut map = config_map(name, &json!({}));
+        map["metadata"]["labels"] = json!({"name": name});
+        server.create(MAPS, &map).await;
+    }
+    let first = server.list(&format!("{MAPS}?limit=2")).await.body;
+    assert_eq!(first["kind"], "ConfigMapList");
+    assert_eq!(first["metadata"]["remainingItemCount"], 1);
+    assert_eq!(names(&first), ["a", "b"]);
+    assert!(first["items"][0].get("kind").is_none());
+    server.delete(&format!("{MAPS}/c"), &json!(null)).await;
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let second = server.list(&format!("{MAPS}?limit=2&continue={token}")).await.body;
+    assert_eq!(names(&second), ["c"], "the second page is as old as the first");
+    assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    assert!(second["metadata"].get("continue").is_none());
+
+    let selected = server.list(&format!("{MAPS}?labelSelector=name%20in%20(b,c)")).await.body;
+    assert_eq!(names(&selected), ["b"]);
+    let one = server.list("/api/v1/configmaps?fieldSelector=metadata.name%3Da").await.body;
+    assert_eq!(names(&one), ["a"]);
+    let unknown = server.list(&format!("{MAPS}?fieldSelector=spec.x%3Da")).await;
+    assert_eq!(unknown.code, 400, "{unknown:?}");
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn watches_tell_everything_once() {
+    let server = server().await;
+    server.create(MAPS, &config_map("a", &json!({}))).await;
+    let query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    let mut events = server.watch(&format!("{MAPS}?{query}"), &[]).await;
+    assert_eq!(events.brief().await, "ADDED a");
+    let end = events.next().await.unwrap();
+    assert_eq!(end["type"], "BOOKMARK");
+    assert_eq!(end["object"]["kind"], "ConfigMap");
+    assert_eq!(end["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+
+    let mut selected = server.watch(&format!("{MAPS}?labelSelector=on%3Dyes"), &[]).await;
+    let mut map = config_map("b", &json!({}));
+    map["metadata"]["labels"] = json!({"on": "yes"});
+    server.create(MAPS, &map).await;
+    map["metadata"]["labels"] = json!({"on": "no"});
+    let hidden = server.put(&format!("{MAPS}/b"), &map).await.body;
+    server.delete(&format!("{MAPS}/b"), &json!(null)).await;
+    for expected in ["ADDED b", "MODIFIED b", "DELETED b"] {
+        assert_eq!(events.brief().await, expected);
+    }
+    assert_eq!(selected.brief().await, "ADDED b");
+    let left = selected.next().await.unwrap();
+    assert_eq!(left["type"], "DELETED");
+    assert_eq!(left["object"]["metadata"]["labels"]["on"], "yes", "as the client knew it");
+    assert_eq!(left["object"]["metadata"]["resourceVersion"], hidden["metadata"]["resourceVersion"]);
+}

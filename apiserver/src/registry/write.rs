@@ -1,0 +1,276 @@
+//! What create, update, patch and delete share: reading the body, defaults, admission, warnings.
+
+use api::schema::{self, TypeId};
+use api::{GroupVersionKind, Status, Value, meta};
+use bytes::Bytes;
+use store::Key;
+
+use super::call::Call;
+use super::errors::{self, Subject};
+use super::options::{FieldValidation, WriteOptions};
+use super::resource::Endpoint;
+use crate::admission::{Attributes, Operation};
+use crate::negotiate::Format;
+use crate::request::ResourcePath;
+
+/// A stored state: canonical bytes and their revision; revision 0 was never stored (a dry run).
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    pub(crate) raw: Bytes,
+    pub(crate) revision: u64,
+}
+
+/// A write, as admission sees it.
+pub(crate) struct Admission<'a> {
+    pub(crate) path: &'a ResourcePath,
+    pub(crate) kind: &'a str,
+    pub(crate) operation: Operation,
+    pub(crate) old: Option<&'a Value>,
+    pub(crate) dry_run: bool,
+}
+
+/// Reads a body as a kind: type-checked and normalised, unknown and duplicate fields reported as asked.
+pub(crate) fn decode(
+    call: &Call<'_>,
+    body: &[u8],
+    format: Format,
+    gvk: &GroupVersionKind,
+    validation: FieldValidation,
+) -> Result<Value, Status> {
+    let json;
+    let text = match format {
+        Format::Json => body,
+        Format::Yaml => {
+            json = yaml_to_json(body, gvk)?;
+            &json
+        }
+    };
+    let body = schema::decode_body(text, gvk)?;
+    report(call, &body.strict, gvk, validation)?;
+    let (found, expected) = (body.gvk.api_version(), gvk.api_version());
+    if found != expected {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({found}) does not match the expected API version ({expected})"
+        )));
+    }
+    if body.gvk.kind != gvk.kind {
+        let (kind, version) = (&body.gvk.kind, &body.gvk.version);
+        let hub = if gvk.group.is_empty() { "core" } else { &gvk.group };
+        return Err(Status::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {expected}: converting ({version}.{kind}) to ({hub}.{expected}): unknown conversion",
+            expected = gvk.kind
+        )));
+    }
+    Ok(body.value)
+}
+
+/// Treats strict problems as the request asks.
+pub(crate) fn report(
+    call: &Call<'_>,
+    problems: &[String],
+    gvk: &GroupVersionKind,
+    validation: FieldValidation,
+) -> Result<(), Status> {
+    match validation {
+        _ if problems.is_empty() => Ok(()),
+        FieldValidation::Ignore => Ok(()),
+        FieldValidation::Warn => {
+            problems.iter().for_each(|problem| call.context.warnings.add(problem.as_str()));
+            Ok(())
+        }
+        FieldValidation::Strict => Err(Status::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {all}",
+            kind = gvk.kind,
+            version = gvk.version,
+            all = problems.join(", ")
+        ))),
+    }
+}
+
+fn yaml_to_json(body: &[u8], gvk: &GroupVersionKind) -> Result<Vec<u8>, Status> {
+    let refuse = |error: &dyn std::fmt::Display| {
+        let kind = &gvk.kind;
+        Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {error}"))
+    };
+    let tree: Value = serde_yaml_ng::from_slice(body).map_err(|error| refuse(&format!("yaml: {error}")))?;
+    serde_json::to_vec(&tree).map_err(|error| refuse(&error))
+}
+
+/// Fills the defaults of a stored object: the declared ones, then the kind's.
+pub(crate) fn default(call: &Call<'_>, object: &mut Value) {
+    if let Some(id) = stored_type(call.endpoint) {
+        schema::apply_defaults(id, object);
+    }
+    call.endpoint.strategy.default(object, &call.strategy_request());
+}
+
+/// Brings a tree that plug-ins or patches have changed back into the form that decoding gives.
+pub(crate) fn normalise(endpoint: &Endpoint, object: Value) -> Result<Value, Status> {
+    let Some(id) = stored_type(endpoint) else { return Ok(object) };
+    let decoded = schema::decode_value(object, id);
+    decoded.map(|decoded| decoded.value).map_err(|error| Status::internal(format!("after admission: {error}")))
+}
+
+/// The type of what is stored.
+pub(crate) fn stored_type(endpoint: &Endpoint) -> Option<TypeId> {
+    let collection = &endpoint.collection;
+    schema::table().type_of(collection.group, collection.version, collection.kind)
+}
+
+/// Runs the mutating plug-ins, then fills defaults again and prunes.
+pub(crate) async fn mutate(call: &Call<'_>, admission: &Admission<'_>, object: Value) -> Result<Value, Status> {
+    let mut attributes = attributes(call, admission, Some(object));
+    let mut ran = false;
+    for plugin in &call.registry.plugins {
+        if plugin.handles(&attributes) {
+            plugin.admit(&mut attributes).await?;
+            ran = true;
+        }
+    }
+    let object = attributes.object.take().unwrap_or_default();
+    if !ran {
+        return Ok(object);
+    }
+    let mut object = normalise(call.endpoint, object)?;
+    default(call, &mut object);
+    Ok(object)
+}
+
+/// Runs the validating plug-ins on the final object; gives it back.
+pub(crate) async fn admit(call: &Call<'_>, admission: &Admission<'_>, object: Value) -> Result<Value, Status> {
+    let mut attributes = attributes(call, admission, Some(object));
+    for plugin in &call.registry.plugins {
+        if plugin.handles(&attributes) {
+            plugin.validate(&attributes).await?;
+        }
+    }
+    Ok(attributes.object.take().unwrap_or_default())
+}
+
+/// Runs all plug-ins on a deletion.
+pub(crate) async fn admit_delete(call: &Call<'_>, admission: &Admission<'_>) -> Result<(), Status> {
+    let mut attributes = attributes(call, admission, None);
+    for plugin in &call.registry.plugins {
+        if plugin.handles(&attributes) {
+            plugin.admit(&mut attributes).await?;
+        }
+    }
+    for plugin in &call.registry.plugins {
+        if plugin.handles(&attributes) {
+            plugin.validate(&attributes).await?;
+        }
+    }
+    Ok(())
+}
+
+fn attributes<'a>(call: &'a Call<'_>, admission: &Admission<'a>, object: Option<Value>) -> Attributes<'a> {
+    Attributes {
+        context: call.context,
+        path: admission.path,
+        kind: admission.kind,
+        operation: admission.operation,
+        object,
+        old: admission.old,
+        dry_run: admission.dry_run,
+    }
+}
+
+/// Puts the request's namespace into the object, or refuses another one.
+pub(crate) fn ensure_namespace(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+    let expected = if call.collection().namespaced { call.path.namespace.as_str() } else { "" };
+    let found = meta::namespace(object);
+    if found == expected {
+        return Ok(());
+    }
+    if !found.is_empty() && !expected.is_empty() {
+        let message = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(message));
+    }
+    let expected = if expected.is_empty() { Value::Null } else { expected.into() };
+    meta::set(object, "namespace", expected);
+    Ok(())
+}
+
+/// Refuses an object of another name than the path's; fills a missing one.
+pub(crate) fn ensure_name(object: &mut Value, name: &str) -> Result<(), Status> {
+    let found = meta::name(object);
+    if found.is_empty() {
+        return Err(Status::bad_request("name must be provided"));
+    }
+    if found != name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({found}) does not match the name on the URL ({name})"
+        )));
+    }
+    Ok(())
+}
+
+/// Drops repeated owner references, with a warning. `admitted` says that plug-ins have run.
+pub(crate) fn dedup_owners(call: &Call<'_>, object: &mut Value, admitted: bool) {
+    let list = object.get_mut("metadata").and_then(|m| m.get_mut("ownerReferences")).and_then(Value::as_array_mut);
+    let Some(list) = list.filter(|list| list.len() > 1) else { return };
+    let mut kept: Vec<Value> = Vec::with_capacity(list.len());
+    let mut repeated: Vec<String> = Vec::new();
+    for owner in list.drain(..) {
+        if kept.contains(&owner) {
+            let uid = owner.get("uid").and_then(Value::as_str).unwrap_or("").to_owned();
+            if !repeated.contains(&uid) {
+                repeated.push(uid);
+            }
+            continue;
+        }
+        kept.push(owner);
+    }
+    *list = kept;
+    if repeated.is_empty() {
+        return;
+    }
+    let when = if admitted { " after mutating admission happens" } else { "" };
+    call.context.warnings.add(format!(
+        ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+        repeated.join(", ")
+    ));
+}
+
+/// Adds the strategy's warnings.
+pub(crate) fn warn(call: &Call<'_>, new: &Value, old: Option<&Value>) {
+    call.endpoint.strategy.warnings(new, old).into_iter().for_each(|text| call.context.warnings.add(text));
+}
+
+impl Call<'_> {
+    /// What a store's failure is about.
+    pub(crate) fn subject<'s>(&'s self, name: &'s str, operation: &'s str) -> Subject<'s> {
+        Subject { group: self.endpoint.table.group, resource: self.endpoint.table.name, name, operation }
+    }
+
+    /// The state of a key in the store.
+    pub(crate) async fn load(&self, key: &Key) -> Result<Option<Written>, Status> {
+        let (entry, _) = self.registry.store.get(key).await.map_err(|error| errors::read(&error))?;
+        entry.map(|entry| self.written(&entry.value, entry.mod_revision)).transpose()
+    }
+
+    /// A store's entry in canonical form.
+    pub(crate) fn written(&self, value: &Bytes, revision: u64) -> Result<Written, Status> {
+        let canonical = self.collection().head.canonical(value);
+        let raw = canonical.map_err(|error| Status::internal(format!("decoding a stored object: {error}")))?;
+        Ok(Written { raw, revision })
+    }
+
+    /// 422 on the object of this request, unless there is no error.
+    pub(crate) fn refuse_invalid(&self, name: &str, errors: &api::field::FieldErrors) -> Result<(), Status> {
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(Status::invalid(self.endpoint.table.group, self.endpoint.table.kind, name, errors))
+    }
+
+    /// The path of this request with the object's name.
+    pub(crate) fn path_named(&self, name: &str) -> ResourcePath {
+        ResourcePath { name: name.to_owned(), ..self.path.clone() }
+    }
+
+    /// Reads the options of a write and the body's form.
+    pub(crate) fn write_options(&self, kind: &str) -> Result<WriteOptions, Status> {
+        WriteOptions::read(self.context, kind)
+    }
+}

@@ -1,8 +1,9 @@
 //! The cache over an embedded store.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
+use tokio::task::JoinSet;
 
 use super::*;
 use crate::contract::Expect;
@@ -11,20 +12,13 @@ use crate::embedded::{EmbeddedStore, Options};
 struct Fixture {
     store: Arc<EmbeddedStore>,
     cache: Arc<Cache<String>>,
-    driver: tokio::task::JoinHandle<()>,
+    _driver: JoinSet<()>,
     _dir: tempfile::TempDir,
 }
 
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "tests need some time and some task")]
 async fn fixture(history_bytes_max: usize) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options::new(SystemTime::now());
+    let options = Options::new(UNIX_EPOCH);
     let clock = options.clock.clone();
     let store = Arc::new(EmbeddedStore::open(dir.path(), options).unwrap());
     let decode: Decode<String> = Arc::new(|entry: &Entry| {
@@ -33,9 +27,9 @@ async fn fixture(history_bytes_max: usize) -> Fixture {
     });
     let options = CacheOptions { history_bytes_max, ..CacheOptions::new(clock) };
     let (cache, driver) = Cache::new(store.clone(), prefix(), decode, options);
-    let driver = tokio::spawn(driver);
+    let driver = JoinSet::from_iter([driver]);
     cache.ready().await;
-    Fixture { store, cache, driver, _dir: dir }
+    Fixture { store, cache, _driver: driver, _dir: dir }
 }
 
 fn prefix() -> KeyPrefix {

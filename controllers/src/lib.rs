@@ -15,6 +15,7 @@ mod args;
 mod claim;
 mod clients;
 mod context;
+mod deployment;
 mod discovery;
 mod error;
 mod namespace;

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use crate::{Error, context::Context, namespace, replicaset, root_ca, serviceaccount};
+use crate::{Error, context::Context, deployment, namespace, replicaset, root_ca, serviceaccount};
 
 type Started = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
@@ -42,6 +42,7 @@ pub(crate) const DESCRIPTORS: &[Descriptor] = &[
         root_ca::run
     ),
     descriptor!("namespace-controller", "namespace", "namespace-controller", true, namespace::run),
+    descriptor!("deployment-controller", "deployment", "deployment-controller", true, deployment::run),
     descriptor!("replicaset-controller", "replicaset", "replicaset-controller", true, replicaset::run),
     descriptor!(
         "replicationcontroller-controller",

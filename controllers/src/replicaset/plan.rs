@@ -75,11 +75,13 @@ pub(super) fn status(
     let min_ready = min_ready_seconds(set);
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     let count = |what: &dyn Fn(&Pod) -> bool| number(active.iter().filter(|pod| what(pod)).count());
+    // Fields that upstream leaves out when they are zero.
+    let some = |count: i32| Some(count).filter(|count| *count != 0);
     ReplicaSetStatus {
         replicas: number(active.len()),
-        fully_labeled_replicas: Some(count(&is_labeled)),
-        ready_replicas: Some(count(&pods::is_ready)),
-        available_replicas: Some(count(&|pod| pods::is_available(pod, min_ready, now))),
+        fully_labeled_replicas: some(count(&is_labeled)),
+        ready_replicas: some(count(&pods::is_ready)),
+        available_replicas: some(count(&|pod| pods::is_available(pod, min_ready, now))),
         terminating_replicas: terminating.map(number),
         observed_generation: set.metadata.generation,
         conditions: conditions(old.conditions, active.len().cmp(&wanted(set)), failure, now),

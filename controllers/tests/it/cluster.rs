@@ -144,7 +144,7 @@ fn start_apiserver(program: &str, directory: &TempDir, etcd_port: u16, port: u16
         &[
             format!("--etcd-servers=http://127.0.0.1:{etcd_port}"),
             "--bind-address=127.0.0.1".to_owned(),
-            "--advertise-address=127.0.0.1".to_owned(),
+            "--endpoint-reconciler-type=none".to_owned(),
             format!("--secure-port={port}"),
             format!("--cert-dir={}", directory.path().join("certs").display()),
             format!("--token-auth-file={}", tokens.display()),
@@ -160,7 +160,9 @@ fn start_apiserver(program: &str, directory: &TempDir, etcd_port: u16, port: u16
 
 fn log(directory: &TempDir, name: &str) -> PathBuf {
     match std::env::var("TEST_LOGS") {
-        Ok(logs) => PathBuf::from(logs).join(format!("{name}-{}", std::process::id())),
+        Ok(logs) => {
+            PathBuf::from(logs).join(format!("{name}-{}", directory.path().display().to_string().replace('/', "_")))
+        }
         Err(_) => directory.path().join(name.to_owned() + ".log"),
     }
 }

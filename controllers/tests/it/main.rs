@@ -4,5 +4,6 @@
 
 mod basics;
 mod cluster;
+mod deployments;
 mod hollow;
 mod replicas;

@@ -3,6 +3,7 @@
 //! A task is one file; it runs other programs and reads the tree, and links nothing of the product.
 
 mod deps;
+mod descriptions;
 mod run;
 mod setup;
 mod test;
@@ -30,8 +31,10 @@ enum Task {
     Tidy,
     /// Check the edges between crates
     Deps,
-    /// Regenerate the schema table from upstream's Go modules
+    /// Regenerate the schema table from upstream's Go modules, and the descriptions
     Schema,
+    /// Regenerate the field descriptions from the k8s-openapi crate alone
+    Descriptions,
     /// Print measured tables: cargo xtask bench [store|api|cluster]
     Bench(up::BenchArgs),
     /// Install the programs that the cluster and the tests need
@@ -52,7 +55,11 @@ fn perform(task: Task) -> anyhow::Result<()> {
         Task::Test(args) => test::test(&args),
         Task::Tidy => tidy::check(),
         Task::Deps => deps::check(),
-        Task::Schema => run::Program::new("./regenerate").within("conformance/schema").run(),
+        Task::Schema => {
+            run::Program::new("./regenerate").within("conformance/schema").run()?;
+            descriptions::write()
+        }
+        Task::Descriptions => descriptions::write(),
         Task::Bench(args) => up::bench(&args),
         Task::Setup => setup::for_tests(),
     }

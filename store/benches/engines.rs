@@ -7,10 +7,11 @@ use std::fs::{File, OpenOptions};
 use std::hint::black_box;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use fjall::{KeyspaceCreateOptions, PersistMode};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
+use store::{EmbeddedStore, Expect, KeyPrefix, Options, RangeRequest, Store};
 
 const KEYS: u64 = 20_000;
 const VALUE_BYTES: usize = 1024;
@@ -93,6 +94,19 @@ fn key(n: u64) -> String {
 }
 
 fn main() {
+    // A damaged file may well make an engine panic; that counts as refusing it.
+    std::panic::set_hook(Box::new(|_| {}));
+    speed();
+    println!("\n{:<22} {:>9} {:>9} {:>9}", "one byte flipped", "refused", "harmless", "lost data");
+    damage("fjall", make_fjall, count_fjall);
+    damage("redb", make_redb, count_redb);
+    damage("store", make_store, count_store);
+    println!("\n{:<22} {:>9} {:>9} {:>9}", "last write torn", "refused", "cut off", "lost data");
+    torn("fjall", make_fjall, count_fjall);
+    torn("store", make_store, count_store);
+}
+
+fn speed() {
     println!("{:<22} {:>6} {:>10} {:>9} {:>9} {:>12}", "engine", "batch", "commits/s", "p50 us", "p99 us", "puts/s");
     let root = std::env::temp_dir();
     for batch in [1, 100, 1000] {
@@ -115,7 +129,7 @@ fn main() {
 
 fn run(name: &str, batch: usize, engine: &mut dyn Engine) {
     // Not compressible, as a real object is only in part.
-    let value: Vec<u8> = (0..VALUE_BYTES).map(|n| (n * n * 31 >> 3) as u8 | 1).collect();
+    let value: Vec<u8> = (0..VALUE_BYTES).map(|n| ((n * n * 31) >> 3) as u8 | 1).collect();
     for chunk in (0..KEYS).map(key).collect::<Vec<_>>().chunks(1000) {
         engine.commit(chunk, &value);
     }
@@ -158,4 +172,148 @@ fn load() {
     let table = engine.0.begin_read().expect("redb begins").open_table(TABLE).expect("redb opens a table");
     let bytes: usize = table.iter().expect("redb iterates").map(|row| row.expect("redb reads").1.value().len()).sum();
     println!("redb: open and read {OBJECTS} objects, {} MB: {:?}", black_box(bytes) >> 20, started.elapsed());
+}
+
+const FLIPS: usize = 300;
+const SAFE_KEYS: usize = 500;
+const LAST_BATCH: usize = 20;
+const SAFE_BEFORE_LAST: usize = SAFE_KEYS - LAST_BATCH;
+/// A little less than the last batch takes in a log.
+const BATCH_BYTES: u64 = LAST_BATCH as u64 * 150;
+
+/// Writes synced data, flips one byte of the files it is in, and counts what reopening says: the data
+/// was acknowledged, so an engine must either refuse or have all of it.
+fn damage(name: &str, make: fn(&Path), count: fn(&Path) -> Option<usize>) {
+    let made = tempfile::tempdir().expect("a directory");
+    make(made.path());
+    let places = places(made.path());
+    let (mut refused, mut harmless, mut lost) = (0, 0, 0);
+    for flip in 0..FLIPS {
+        let copy = copy(made.path());
+        let (path, at) = &places[flip * places.len() / FLIPS];
+        let file = OpenOptions::new().read(true).write(true).open(copy.path().join(path)).expect("a file");
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, *at).expect("a byte");
+        file.write_all_at(&[byte[0] ^ 0x10], *at).expect("a byte");
+        match std::panic::catch_unwind(|| count(copy.path())) {
+            Ok(Some(SAFE_KEYS)) => harmless += 1,
+            Ok(Some(_)) => lost += 1,
+            Ok(None) | Err(_) => refused += 1,
+        }
+    }
+    println!("{name:<22} {refused:>9} {harmless:>9} {lost:>9}");
+}
+
+fn copy(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().expect("a directory");
+    let status = std::process::Command::new("cp").arg("-a").arg(dir.join(".")).arg(copy.path()).status();
+    assert!(status.expect("cp runs").success());
+    copy
+}
+
+/// Takes one sector out of the last batch, as a power cut before its sync does, and counts what reopening
+/// says: everything but that batch has to be there.
+fn torn(name: &str, make: fn(&Path), count: fn(&Path) -> Option<usize>) {
+    const SECTOR: u64 = 512;
+    let made = tempfile::tempdir().expect("a directory");
+    make(made.path());
+    let (path, end) = places(made.path()).into_iter().max_by_key(|(path, at)| (is_log(path), *at)).expect("a log");
+    let (mut refused, mut cut, mut lost) = (0, 0, 0);
+    for sector in (end - BATCH_BYTES) / SECTOR + 1..=end / SECTOR {
+        let copy = copy(made.path());
+        let file = OpenOptions::new().write(true).open(copy.path().join(&path)).expect("a file");
+        let length = file.metadata().expect("a length").len();
+        let zeros = vec![0; SECTOR.min(length - sector * SECTOR) as usize];
+        file.write_all_at(&zeros, sector * SECTOR).expect("zeros");
+        match std::panic::catch_unwind(|| count(copy.path())) {
+            Ok(Some(SAFE_BEFORE_LAST..SAFE_KEYS)) => cut += 1,
+            Ok(Some(_)) => lost += 1,
+            Ok(None) | Err(_) => refused += 1,
+        }
+    }
+    println!("{name:<22} {refused:>9} {cut:>9} {lost:>9}");
+}
+
+fn is_log(path: &Path) -> bool {
+    let name = path.to_string_lossy();
+    name.ends_with(".jnl") || name.starts_with("log-")
+}
+
+/// Every 16th non-zero byte of every file.
+fn places(dir: &Path) -> Vec<(std::path::PathBuf, u64)> {
+    let mut places = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(next) = dirs.pop() {
+        for file in std::fs::read_dir(next).expect("a directory") {
+            let path = file.expect("a file").path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let bytes = std::fs::read(&path).expect("a file");
+            let relative = path.strip_prefix(dir).expect("a path below").to_owned();
+            let at = (0..bytes.len()).filter(|at| bytes[*at] != 0).step_by(16);
+            places.extend(at.map(|at| (relative.clone(), at as u64)));
+        }
+    }
+    places
+}
+
+fn fill(engine: &mut dyn Engine) {
+    let keys: Vec<_> = (0..SAFE_KEYS as u64).map(key).collect();
+    keys.chunks(LAST_BATCH).for_each(|keys| engine.commit(keys, &[b'v'; 200]));
+}
+
+fn make_fjall(dir: &Path) {
+    fill(&mut fjall(dir));
+}
+
+fn count_fjall(dir: &Path) -> Option<usize> {
+    let database = fjall::Database::builder(dir).open().ok()?;
+    let keyspace = database.keyspace("data", KeyspaceCreateOptions::default).ok()?;
+    let values: Result<Vec<_>, _> = keyspace.iter().map(fjall::Guard::value).collect();
+    Some(values.ok()?.iter().filter(|value| value.iter().all(|byte| *byte == b'v')).count())
+}
+
+fn make_redb(dir: &Path) {
+    fill(&mut redb(dir));
+}
+
+fn count_redb(dir: &Path) -> Option<usize> {
+    let database = redb::Database::create(dir.join("data.redb")).ok()?;
+    let table = database.begin_read().ok()?.open_table(TABLE).ok()?;
+    let rows: Result<Vec<_>, _> = table.iter().ok()?.collect();
+    Some(rows.ok()?.iter().filter(|row| row.1.value().iter().all(|byte| *byte == b'v')).count())
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Runtime::new().expect("a runtime")
+}
+
+fn open_store(dir: &Path) -> Option<EmbeddedStore> {
+    EmbeddedStore::open(dir, Options { segment_bytes: 1 << 20, ..Options::new(UNIX_EPOCH) }).ok()
+}
+
+fn make_store(dir: &Path) {
+    let store = open_store(dir).expect("the store opens");
+    let store = std::sync::Arc::new(store);
+    runtime().block_on(async {
+        for n in 0..SAFE_BEFORE_LAST as u64 {
+            put(&store, n).await;
+        }
+        // At once, so that most of them are one batch with sectors to lose.
+        let last = (SAFE_BEFORE_LAST as u64..SAFE_KEYS as u64).map(|n| put(&store, n));
+        futures::future::join_all(last).await;
+    });
+}
+
+async fn put(store: &EmbeddedStore, n: u64) {
+    let key = store::Key::parse(&key(n)).expect("a key");
+    store.put(key, vec![b'v'; 200].into(), Expect::Any, None).await.expect("the store writes");
+}
+
+fn count_store(dir: &Path) -> Option<usize> {
+    let store = open_store(dir)?;
+    let page = runtime().block_on(store.range(RangeRequest::all(KeyPrefix::root()))).ok()?;
+    Some(page.entries.iter().filter(|entry| entry.value.iter().all(|byte| *byte == b'v')).count())
 }

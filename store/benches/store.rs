@@ -45,7 +45,7 @@ fn key(n: usize) -> Key {
 }
 
 fn value() -> Bytes {
-    Bytes::from((0..VALUE_BYTES).map(|n| (n * n * 31 >> 3) as u8 | 1).collect::<Vec<_>>())
+    Bytes::from((0..VALUE_BYTES).map(|n| ((n * n * 31) >> 3) as u8 | 1).collect::<Vec<_>>())
 }
 
 async fn put(store: &EmbeddedStore, n: usize) -> u64 {

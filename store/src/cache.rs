@@ -14,13 +14,15 @@ mod driver;
 mod snapshot;
 mod watcher;
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use imbl::OrdMap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -62,6 +64,9 @@ pub struct Event<V> {
     pub previous: Option<Arc<V>>,
     previous_bytes: usize,
 }
+
+/// How many old states are kept at hand. They share what has not changed since.
+const RECALLED_MAX: usize = 8;
 
 /// Bookkeeping per event in the log, counted as part of what history costs.
 const EVENT_OVERHEAD_BYTES: usize = 120;
@@ -122,8 +127,12 @@ pub struct Cache<V> {
     state: ArcSwap<State<V>>,
     /// Also the lock under which state and log change together.
     log: RwLock<Log<Event<V>>>,
-    /// The revision applied last; 0 until the first list is in. Wakes watchers and waiters.
+    /// The revision applied last; 0 until the cache is ready. Wakes watchers and waiters.
     applied: watch::Sender<u64>,
+    /// The revision from which on the cache is ready.
+    ready_at: AtomicU64,
+    /// States of old revisions that were asked for lately: pages of one list ask for the same.
+    recalled: Mutex<VecDeque<Snapshot<V>>>,
     progress: ArcSwapOption<Vouching>,
 }
 
@@ -165,6 +174,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
             state: ArcSwap::from_pointee(State { revision: 0, map: Map::new() }),
             log: RwLock::new(Log::starting_after(0)),
             applied: watch::Sender::new(0),
+            ready_at: AtomicU64::new(0),
+            recalled: Mutex::default(),
             progress: ArcSwapOption::empty(),
         });
         let driver = Driver::new(cache.clone(), store, decode);
@@ -181,12 +192,13 @@ impl<V: Send + Sync + 'static> Cache<V> {
         &self.counters
     }
 
-    /// Whether the first list has been read. Before that, snapshots are empty and at revision 0.
+    /// Whether the cache has caught up with the store for the first time. Before that, snapshots are empty
+    /// or old.
     pub fn is_ready(&self) -> bool {
         *self.applied.borrow() > 0
     }
 
-    /// Waits for the first list.
+    /// Waits until [`Self::is_ready`].
     pub async fn ready(&self) {
         let mut applied = self.applied.subscribe();
         // The sender lives in self, so waiting cannot fail.
@@ -203,6 +215,21 @@ impl<V: Send + Sync + 'static> Cache<V> {
         Snapshot::new(revision, state.map.clone())
     }
 
+    /// Drops old states that nobody may ask for any more.
+    fn forget_recalled(&self) {
+        let mut recalled = self.recalled.lock();
+        if !recalled.is_empty() {
+            let oldest = self.progress().map_or(0, |progress| progress.oldest());
+            recalled.retain(|snapshot| snapshot.revision() >= oldest);
+        }
+    }
+
+    fn advance(&self, revision: u64) {
+        if revision >= self.ready_at.load(Ordering::Acquire) {
+            self.applied.send_replace(revision);
+        }
+    }
+
     fn progress(&self) -> Option<Arc<dyn Progress>> {
         self.progress.load().as_ref().map(|vouching| vouching.0.clone())
     }
@@ -215,7 +242,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
         loop {
             applied.mark_unchanged();
             let snapshot = self.snapshot();
-            if snapshot.revision() >= revision && snapshot.revision() > 0 {
+            if snapshot.revision() >= revision && self.is_ready() {
                 return Ok(snapshot);
             }
             let progress = self.progress();
@@ -238,6 +265,18 @@ impl<V: Send + Sync + 'static> Cache<V> {
         if revision < store_oldest {
             return Err(Error::Compacted { requested: revision, oldest: store_oldest });
         }
+        if let Some(snapshot) = self.recalled.lock().iter().find(|snapshot| snapshot.revision() == revision) {
+            return Ok(snapshot.clone());
+        }
+        let snapshot = self.recall(revision)?;
+        let mut recalled = self.recalled.lock();
+        recalled.truncate(RECALLED_MAX - 1);
+        recalled.push_front(snapshot.clone());
+        Ok(snapshot)
+    }
+
+    /// The current state with everything after `revision` undone.
+    fn recall(&self, revision: u64) -> Result<Snapshot<V>, Error> {
         let (state, undo) = {
             let log = self.log.read();
             let newer = log

@@ -211,6 +211,12 @@ pub trait Store: Send + Sync + 'static {
     /// The current revision, linearizable as a read.
     async fn revision(&self) -> Result<u64, Error>;
 
+    /// The oldest revision that can be read at and watched from, as far as that is known without trying;
+    /// by default the current one.
+    async fn oldest(&self) -> Result<u64, Error> {
+        self.revision().await
+    }
+
     /// Forgets the history before `revision`: reads at and watches from `revision` still work, older
     /// ones fail with [`Error::Compacted`]. Compacting what is compacted already does nothing.
     async fn compact(&self, revision: u64) -> Result<(), Error>;

@@ -25,6 +25,8 @@ pub struct StoreCounters {
     pub history_bytes: Counter,
     /// Checkpoints written.
     pub checkpoints: Counter,
+    /// 1 while there is no room for more than deletions.
+    pub full: Counter,
     /// 1 after a failure made the store read-only.
     pub read_only: Counter,
 }

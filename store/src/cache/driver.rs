@@ -1,6 +1,7 @@
 //! Keeps a cache up to date: list, then watch; again from where it stopped when the watch breaks.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -44,7 +45,7 @@ impl<V: Send + Sync + 'static> Driver<V> {
         loop {
             let applied = self.cache.state.load().revision;
             let outcome = match next {
-                Next::List => self.list().await,
+                Next::List => self.start().await,
                 Next::Watch => self.follow().await,
             };
             next = match outcome {
@@ -62,12 +63,28 @@ impl<V: Send + Sync + 'static> Driver<V> {
         }
     }
 
+    /// Begins anew. The first time as far back as the store remembers, so that watchers can go on where
+    /// they were before a restart.
+    async fn start(&self) -> Result<(), Error> {
+        let current = self.store.revision().await?;
+        if self.cache.is_ready() {
+            self.cache.counters.relists.add(1);
+            return self.list(None).await;
+        }
+        self.cache.ready_at.store(current, Ordering::Release);
+        let oldest = self.store.oldest().await?;
+        match self.list((oldest < current).then_some(oldest)).await {
+            Err(Error::Compacted { .. }) => self.list(None).await,
+            outcome => outcome,
+        }
+    }
+
     /// Reads everything, at one revision. Events between the last state and this one are unknown, so
     /// whoever watches has to begin anew as well.
-    async fn list(&self) -> Result<(), Error> {
+    async fn list(&self, revision: Option<u64>) -> Result<(), Error> {
         let mut map = Map::new();
         let mut bytes = 0;
-        let mut request = RangeRequest { limit: LIST_PAGE, ..RangeRequest::all(self.cache.prefix.clone()) };
+        let mut request = RangeRequest { limit: LIST_PAGE, revision, ..RangeRequest::all(self.cache.prefix.clone()) };
         let revision = loop {
             let page = self.store.range(request.clone()).await?;
             for entry in &page.entries {
@@ -83,15 +100,12 @@ impl<V: Send + Sync + 'static> Driver<V> {
         let counters = &self.cache.counters;
         counters.objects.set(map.len() as u64);
         counters.object_bytes.set(bytes);
-        if self.cache.is_ready() {
-            counters.relists.add(1);
-        }
         {
             let mut log = self.cache.log.write();
             log.restart_after(revision);
             self.cache.state.store(Arc::new(State { revision, map }));
         }
-        self.cache.applied.send_replace(revision);
+        self.cache.advance(revision);
         Ok(())
     }
 
@@ -139,7 +153,8 @@ impl<V: Send + Sync + 'static> Driver<V> {
             counters.history_events.set(log.len() as u64);
             counters.history_bytes.set(log.bytes() as u64);
         }
-        self.cache.applied.send_replace(revision);
+        self.cache.advance(revision);
+        self.cache.forget_recalled();
     }
 
     /// Decodes one event into the map. An entry that cannot be decoded counts as not there.

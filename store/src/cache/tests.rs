@@ -17,7 +17,10 @@ struct Fixture {
 }
 
 async fn fixture(history_bytes_max: usize) -> Fixture {
-    let dir = tempfile::tempdir().unwrap();
+    fixture_in(tempfile::tempdir().unwrap(), history_bytes_max).await
+}
+
+async fn fixture_in(dir: tempfile::TempDir, history_bytes_max: usize) -> Fixture {
     let options = Options::new(UNIX_EPOCH);
     let clock = options.clock.clone();
     let store = Arc::new(EmbeddedStore::open(dir.path(), options).unwrap());
@@ -125,6 +128,27 @@ async fn old_snapshots_are_exact() {
     assert!(matches!(f.cache.snapshot_at(last + 1), Err(Error::Future { .. })));
     f.store.compact(last).await.unwrap();
     assert!(matches!(f.cache.snapshot_at(two), Err(Error::Compacted { .. })));
+}
+
+#[tokio::test]
+async fn watchers_go_on_after_a_restart() {
+    let f = fixture(1 << 20).await;
+    f.put("a", "1").await;
+    let seen = f.put("b", "1").await;
+    f.put("a", "2").await;
+    let last = f.delete("b").await;
+    let Fixture { store, cache, _driver: mut driver, _dir: dir } = f;
+    driver.shutdown().await;
+    store.close();
+    drop((store, cache));
+    let f = fixture_in(dir, 1 << 20).await;
+    assert_eq!(f.cache.snapshot().revision(), last);
+    assert_eq!(listed(&f.cache.snapshot_at(seen).unwrap()), pairs(&[("a", "1"), ("b", "1")]));
+    let mut watcher = f.cache.watch(seen).unwrap();
+    let changed = watcher.next().await.unwrap();
+    assert_eq!((changed.key.name(), changed.previous.as_deref().map(String::as_str)), ("a", Some("1")));
+    assert_eq!(watcher.next().await.unwrap().kind, EventKind::Delete);
+    assert_eq!(watcher.revision(), last);
 }
 
 #[tokio::test]

@@ -94,6 +94,7 @@ impl Committer {
             return Err(AppendError::Failed { reason: reason.to_string() });
         }
         let appended = self.journal.append(changes, now_millis, &self.shared);
+        self.shared.set_full(self.journal.is_full() || appended == Err(AppendError::Full));
         if let Err(AppendError::Failed { reason }) = &appended {
             self.shared.refuse_writes(reason.clone());
         }

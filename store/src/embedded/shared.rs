@@ -15,6 +15,7 @@ use crate::contract::{Entry, Error, Event, Page, RangeRequest};
 use crate::counters::StoreCounters;
 use crate::key::{Key, KeyPrefix};
 use crate::log::{Log, Overtaken, Recorded, Retention};
+use crate::watch::Batch;
 
 pub(super) type Map = OrdMap<Key, Arc<Entry>>;
 
@@ -52,6 +53,7 @@ pub(super) struct Shared {
     /// For those who wait for a revision; costs one load while there are none.
     advanced: Notify,
     read_only: ArcSwapOption<String>,
+    full: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -66,6 +68,7 @@ impl Shared {
             subscriptions: Subscriptions::default(),
             advanced: Notify::new(),
             read_only: ArcSwapOption::empty(),
+            full: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }
     }
@@ -177,13 +180,8 @@ impl Shared {
         self.subscriptions.remove(subscription);
     }
 
-    /// The next events of a subscription, at most `limit`, and the revision up to which it is then
-    /// complete. `None` when nothing has happened.
-    pub(super) fn read(
-        &self,
-        subscription: &Subscription,
-        limit: usize,
-    ) -> Result<Option<(Vec<Arc<Event>>, u64)>, Overtaken> {
+    /// The next events of a subscription, at most `limit`. `None` when nothing has happened.
+    pub(super) fn read(&self, subscription: &Subscription, limit: usize) -> Result<Option<Batch>, Overtaken> {
         let log = self.log.read();
         let from = subscription.unread_from.swap(NOTHING, Ordering::AcqRel);
         if from == NOTHING {
@@ -196,12 +194,11 @@ impl Shared {
             }
             if events.len() == limit {
                 subscription.unread_from.store(position, Ordering::Release);
-                let complete = event.revision - 1;
-                return Ok(Some((events, complete)));
+                return Ok(Some(Batch { events, revision: event.revision - 1 }));
             }
             events.push(event.clone());
         }
-        Ok(Some((events, self.state.load().revision)))
+        Ok(Some(Batch { events, revision: self.state.load().revision }))
     }
 
     /// Ends every watch once it has read what there is.
@@ -214,6 +211,16 @@ impl Shared {
 
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Notes whether there is room for more than deletions.
+    pub(super) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Release);
+        self.counters.full.set(full.into());
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
     }
 
     pub(super) fn refuse_writes(&self, reason: String) {

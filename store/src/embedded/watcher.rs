@@ -35,11 +35,12 @@ impl WatchSource for Watcher {
         let Position { shared, subscription } = &*self.position;
         loop {
             let read = shared.read(subscription, BATCH_EVENTS_MAX);
-            if let Some((mut events, complete)) = read.map_err(|overtaken| compacted(self.seen, overtaken))? {
+            if let Some(mut batch) = read.map_err(|overtaken| compacted(self.seen, overtaken))? {
                 // A watch may begin in the future.
-                events.retain(|event| event.revision > self.seen);
-                self.seen = self.seen.max(complete);
-                return Ok(Batch { events, revision: self.seen });
+                batch.events.retain(|event| event.revision > self.seen);
+                self.seen = self.seen.max(batch.revision);
+                batch.revision = self.seen;
+                return Ok(batch);
             }
             if shared.is_closed() {
                 return Err(Error::Closed);

@@ -202,9 +202,10 @@ async fn a_full_disk_refuses_writes_until_there_is_room() {
     put(&store, 1, b"1").await.unwrap();
     disk.0.full.store(true, Ordering::Relaxed);
     assert!(matches!(put(&store, 2, b"2").await, Err(Error::Full)));
-    assert!(store.health().await.is_ok());
+    assert!(matches!(store.health().await, Err(Error::Full)));
     disk.0.full.store(false, Ordering::Relaxed);
     let last = put(&store, 3, b"3").await.unwrap();
+    assert!(store.health().await.is_ok());
     drop(store);
     let store = EmbeddedStore::open(dir.path(), faulty(&disk)).unwrap();
     assert_eq!(store.revision().await.unwrap(), last);

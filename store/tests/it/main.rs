@@ -1,5 +1,7 @@
 //! Tests of the store from outside: the contract, faults, and a checker of histories.
 
+#![allow(clippy::unwrap_used, reason = "all of this is test code")]
+
 mod contract;
 mod embedded;
 mod faults;

@@ -1,6 +1,15 @@
 //! The core group: one file per kind; `pod_spec` is what pods and templates share.
 
 pub(crate) mod claim_template;
+pub(crate) mod config_map;
+pub(crate) mod endpoints;
+pub(crate) mod event;
+pub(crate) mod namespace;
+pub(crate) mod node;
 pub mod pod;
 pub(crate) mod pod_spec;
 pub(crate) mod pod_warnings;
+pub(crate) mod replication_controller;
+pub(crate) mod secret;
+pub(crate) mod service;
+pub(crate) mod service_account;

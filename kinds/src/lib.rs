@@ -9,6 +9,7 @@
 //! - [`names`], [`object_meta`], [`conditions`] and [`tree`] are what the kinds are written with.
 
 pub mod age;
+mod apps;
 mod certificates;
 pub mod conditions;
 pub mod core;
@@ -18,10 +19,12 @@ pub mod names;
 pub mod object_meta;
 pub mod plain;
 pub mod resource_name;
+mod rows;
 pub mod strategy;
 pub mod table;
 pub mod tree;
 pub mod validate;
+mod workload;
 
 pub use strategy::{Request, Strategy};
 pub use table::strategy;

@@ -235,6 +235,24 @@ fn managed_fields(metadata: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     }
 }
 
+/// A finalizer without a domain must be one of Kubernetes' own.
+pub fn standard_finalizer(finalizer: &str, path: &Path<'_>, errors: &mut FieldErrors) {
+    const STANDARD: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+    if !finalizer.contains('/') && !STANDARD.contains(&finalizer) {
+        let detail = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.invalid(path, finalizer, detail);
+    }
+}
+
+/// Validates the finalizers of a built-in kind, each at its index.
+pub fn standard_finalizers(object: &Value, errors: &mut FieldErrors) {
+    let path = Path::new("metadata");
+    let path = path.child("finalizers");
+    for (i, finalizer) in texts(at(object, "metadata"), "finalizers").enumerate() {
+        standard_finalizer(finalizer, &path.index(i), errors);
+    }
+}
+
 /// Validates a field manager's name.
 pub fn field_manager(manager: &str, path: &Path<'_>, errors: &mut FieldErrors) {
     if manager.len() > MANAGER_MAX {

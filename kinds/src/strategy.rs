@@ -114,9 +114,9 @@ pub trait Strategy: Send + Sync + 'static {
     fn validate_update(&self, _new: &Value, _old: &Value, _request: &Request<'_>, _errors: &mut FieldErrors) {}
 
     /// The same for a subresource that writes the object (`status`, `finalize`, `approval`, `ephemeralcontainers`, `resize`).
-    /// The default is a status: everything but `status` and `metadata.managedFields` is the old object's.
+    /// The default is a status of most kinds: metadata and status are the caller's, everything else the old object's.
     fn prepare_subresource(&self, _subresource: &str, new: &mut Value, old: &Value, _request: &Request<'_>) {
-        keep_all_but_status(new, old);
+        keep_content(new, old);
     }
 
     /// Every field error of a change through a subresource.
@@ -166,7 +166,29 @@ pub trait Strategy: Send + Sync + 'static {
     }
 }
 
-/// What a status update may change: everything else becomes the old object's.
+/// What most kinds' status update may change: metadata and status. Everything else becomes the old object's.
+pub fn keep_content(new: &mut Value, old: &Value) {
+    let apart = |name: &str| matches!(name, "apiVersion" | "kind" | "metadata" | "status");
+    let Some(old) = old.as_object() else {
+        return;
+    };
+    let root = api::meta::as_object_mut(new);
+    root.retain(|name, _| apart(name) || old.contains_key(name));
+    for (name, value) in old.iter().filter(|(name, _)| !apart(name)) {
+        root.insert(name.clone(), value.clone());
+    }
+}
+
+/// An update of the object itself leaves the status as it is.
+pub fn keep_status(new: &mut Value, old: &Value) {
+    let root = api::meta::as_object_mut(new);
+    match old.get("status") {
+        Some(status) => root.insert("status".to_owned(), status.clone()),
+        None => root.remove("status"),
+    };
+}
+
+/// What a stricter status update may change: the status alone.
 pub fn keep_all_but_status(new: &mut Value, old: &Value) {
     let mut kept = old.clone();
     let root = api::meta::as_object_mut(&mut kept);

@@ -14,6 +14,7 @@ pub fn create(strategy: &dyn Strategy, object: &Value, namespaced: bool, request
     let mut errors = FieldErrors::new();
     let check = |name: &str, prefix: bool| strategy.check_name(name, prefix);
     object_meta::validate_with(object, namespaced, check, &mut errors);
+    object_meta::standard_finalizers(object, &mut errors);
     strategy.validate_create(object, request, &mut errors);
     if errors.is_empty() {
         object_meta::validate(object, namespaced, NameRule::PathSegment, &mut errors);
@@ -33,6 +34,7 @@ pub fn update(
     object_meta::validate_update_common(new, old, namespaced, &mut errors);
     if strategy.repeats_metadata() {
         object_meta::validate_update(new, old, &mut errors);
+        object_meta::standard_finalizers(new, &mut errors);
     }
     strategy.validate_update(new, old, request, &mut errors);
     errors
@@ -61,6 +63,7 @@ pub fn subresource(
     object_meta::validate_update_common(new, old, namespaced, &mut errors);
     if strategy.repeats_metadata() {
         object_meta::validate_update(new, old, &mut errors);
+        object_meta::standard_finalizers(new, &mut errors);
     }
     strategy.validate_subresource(subresource, new, old, request, &mut errors);
     errors

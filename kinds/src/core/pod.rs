@@ -9,7 +9,7 @@ mod tests;
 mod update;
 
 use api::field::{FieldErrors, Path};
-use api::{Value, meta};
+use api::Value;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -48,10 +48,9 @@ impl Strategy for Pod {
         default_pod(pod);
     }
 
-    fn prepare_create(&self, pod: &mut Value, _request: &Request<'_>) {
-        meta::set(pod, "generation", json!(1));
+    fn prepare_create(&self, pod: &mut Value, request: &Request<'_>) {
         put(pod, "status", json!({"phase": "Pending"}));
-        gated_condition(pod);
+        gated_condition(pod, request.now);
         merge_label_keys(pod);
         pod_level_requests(pod);
         let class = qos::class(pod);
@@ -77,7 +76,6 @@ impl Strategy for Pod {
         if !old_resources.is_null() {
             default_to(enter(new, "spec"), "resources", old_resources.clone());
         }
-        update::move_generation(new, old);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, _: &Request<'_>, errors: &mut FieldErrors) {
@@ -229,7 +227,7 @@ fn tokens_need_account(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) 
 }
 
 /// A pod that is born with gates says why it is not scheduled.
-fn gated_condition(pod: &mut Value) {
+fn gated_condition(pod: &mut Value, now: Timestamp) {
     if list(at(pod, "spec"), "schedulingGates").is_empty() {
         return;
     }
@@ -239,7 +237,7 @@ fn gated_condition(pod: &mut Value) {
         "reason": "SchedulingGated",
         "message": "Scheduling is blocked due to non-empty scheduling gates",
         "lastProbeTime": null,
-        "lastTransitionTime": null,
+        "lastTransitionTime": api::time::seconds(now),
     }]);
     put(enter(pod, "status"), "conditions", condition);
 }

@@ -2,7 +2,6 @@
 
 use api::field::{FieldErrors, Path};
 use api::{Value, meta};
-use serde_json::json;
 
 use super::{annotations, qos};
 use crate::core::pod_spec::containers::is_sidecar;
@@ -14,13 +13,6 @@ use crate::tree::{at, enter, has, int, is_empty, list, list_mut, opt_int, put, r
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 const COMPUTE_ONLY: &str = "only cpu and memory resources are mutable";
 const MAX_SECONDS: i64 = i32::MAX as i64;
-
-/// A changed specification is a new generation.
-pub(super) fn move_generation(new: &mut Value, old: &Value) {
-    if !same_at(new, old, "spec") {
-        meta::set(new, "generation", json!(meta::generation(old) + 1));
-    }
-}
 
 /// Validates a change of the pod itself.
 pub(super) fn validate(new: &Value, old: &Value, errors: &mut FieldErrors) {
@@ -243,7 +235,6 @@ fn keep_all_but(new: &mut Value, old: &Value, change: impl FnOnce(&mut Value)) {
         meta::set(&mut kept, field, value);
     }
     *new = kept;
-    move_generation(new, old);
 }
 
 /// Validates a change through `ephemeralcontainers`.

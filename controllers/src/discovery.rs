@@ -7,7 +7,7 @@ use kube::{Client, api::ApiResource, core::discovery::v2::APIGroupDiscoveryList}
 use crate::{Error, error::During as _};
 
 /// One resource.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Resource {
     pub(crate) api: ApiResource,
     pub(crate) namespaced: bool,

@@ -12,12 +12,16 @@
 //! A controller is one file here and one line in [`table`].
 
 mod args;
+mod backends;
 mod claim;
 mod clients;
 mod context;
 mod deployment;
 mod discovery;
+mod endpoints;
+mod endpointslice;
 mod error;
+mod garbage;
 mod namespace;
 mod pod_control;
 mod pods;

@@ -2,7 +2,10 @@
 
 use std::pin::Pin;
 
-use crate::{Error, context::Context, deployment, namespace, replicaset, root_ca, serviceaccount};
+use crate::{
+    Error, context::Context, deployment, endpoints, endpointslice, garbage, namespace, replicaset, root_ca,
+    serviceaccount,
+};
 
 type Started = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
@@ -51,6 +54,9 @@ pub(crate) const DESCRIPTORS: &[Descriptor] = &[
         true,
         replicaset::run_replication_controllers
     ),
+    descriptor!("endpointslice-controller", "endpointslice", "endpointslice-controller", true, endpointslice::run),
+    descriptor!("endpoints-controller", "endpoint", "endpoint-controller", true, endpoints::run),
+    descriptor!("garbage-collector-controller", "garbagecollector", "generic-garbage-collector", true, garbage::run),
 ];
 
 /// Refuses names that no controller has.

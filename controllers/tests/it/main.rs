@@ -5,5 +5,6 @@
 mod basics;
 mod cluster;
 mod deployments;
+mod garbage;
 mod hollow;
 mod replicas;

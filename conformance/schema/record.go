@@ -36,18 +36,20 @@ type versionRow struct {
 }
 
 type resourceRow struct {
-	Name         string           `json:"name"`
-	Kind         kindRow          `json:"kind"`
-	Singular     string           `json:"singular"`
-	Namespaced   bool             `json:"namespaced,omitempty"`
-	Verbs        []string         `json:"verbs"`
-	ShortNames   []string         `json:"shortNames,omitempty"`
-	Categories   []string         `json:"categories,omitempty"`
-	StorageHash  string           `json:"storageHash,omitempty"`
-	Storage      *kindRow         `json:"storage,omitempty"`
-	List         string           `json:"list,omitempty"`
-	Subresources []subresourceRow `json:"subresources,omitempty"`
-	Columns      [][]any          `json:"columns,omitempty"`
+	Name        string   `json:"name"`
+	Kind        kindRow  `json:"kind"`
+	Singular    string   `json:"singular"`
+	Namespaced  bool     `json:"namespaced,omitempty"`
+	Verbs       []string `json:"verbs"`
+	ShortNames  []string `json:"shortNames,omitempty"`
+	Categories  []string `json:"categories,omitempty"`
+	StorageHash string   `json:"storageHash,omitempty"`
+	Storage     *kindRow `json:"storage,omitempty"`
+	List        string   `json:"list,omitempty"`
+	// ReturnsDeleted is set when a deletion answers the object instead of a Status.
+	ReturnsDeleted bool             `json:"returnsDeleted,omitempty"`
+	Subresources   []subresourceRow `json:"subresources,omitempty"`
+	Columns        [][]any          `json:"columns,omitempty"`
 }
 
 type subresourceRow struct {
@@ -141,6 +143,10 @@ func (r *recorder) version(group string, version apidiscoveryv2.APIVersionDiscov
 	if err := r.get(groupPath(group, version.Version), "application/json", &legacy); err != nil {
 		return row, err
 	}
+	returned, err := r.returnedKinds(group, version.Version)
+	if err != nil {
+		return row, err
+	}
 	hashes := map[string]string{}
 	for _, resource := range legacy.APIResources {
 		hashes[resource.Name] = resource.StorageVersionHash
@@ -152,6 +158,7 @@ func (r *recorder) version(group string, version apidiscoveryv2.APIVersionDiscov
 			ShortNames: resource.ShortNames, Categories: resource.Categories, StorageHash: hashes[resource.Resource],
 		}
 		out.Storage = r.storage(out)
+		out.ReturnsDeleted = returned[out.Kind[2]]
 		listKind := schema.GroupVersionKind{Group: group, Version: version.Version, Kind: out.Kind[2] + "List"}
 		if r.scheme.Recognizes(listKind) {
 			out.List = listKind.Kind
@@ -169,6 +176,37 @@ func (r *recorder) version(group string, version apidiscoveryv2.APIVersionDiscov
 		row.Resources = append(row.Resources, out)
 	}
 	return row, nil
+}
+
+// returnedKinds reads from the OpenAPI document which kinds a deletion answers.
+func (r *recorder) returnedKinds(group, version string) (map[string]bool, error) {
+	type operation struct {
+		Action    string                  `json:"x-kubernetes-action"`
+		Kind      metav1.GroupVersionKind `json:"x-kubernetes-group-version-kind"`
+		Responses map[string]struct {
+			Content map[string]struct {
+				Schema struct {
+					Ref string `json:"$ref"`
+				} `json:"schema"`
+			} `json:"content"`
+		} `json:"responses"`
+	}
+	var document struct {
+		Paths map[string]struct {
+			Delete operation `json:"delete"`
+		} `json:"paths"`
+	}
+	if err := r.get("/openapi/v3"+groupPath(group, version), "application/json", &document); err != nil {
+		return nil, err
+	}
+	returned := map[string]bool{}
+	for _, path := range document.Paths {
+		ref := path.Delete.Responses["200"].Content["application/json"].Schema.Ref
+		if path.Delete.Action == "delete" && !strings.HasSuffix(ref, ".meta.v1.Status") {
+			returned[path.Delete.Kind.Kind] = true
+		}
+	}
+	return returned, nil
 }
 
 func subresource(sub apidiscoveryv2.APISubresourceDiscovery) subresourceRow {
@@ -314,6 +352,10 @@ func (r *recorder) items(group, version string, resource resourceRow) ([]any, er
 		item["kind"] = resource.Kind[2]
 		item["apiVersion"] = strings.TrimPrefix(group+"/"+version, "/")
 		stripTimes(item)
+		if metadata["name"] == "kubernetes" && resource.Name == "services" {
+			port := item["spec"].(map[string]any)["ports"].([]any)[0].(map[string]any)
+			port["targetPort"] = 6443 // the recorded server's own port was a free one
+		}
 		items = append(items, item)
 	}
 	sort.SliceStable(items, func(a, b int) bool { return sortKey(items[a]) < sortKey(items[b]) })

@@ -26,7 +26,8 @@ import (
 const (
 	startLimit = 120 * time.Second
 	stopLimit  = 20 * time.Second
-	adminToken = "recorder-admin"
+	// AdminToken belongs to a user of the group system:masters.
+	AdminToken = "recorder-admin"
 	userToken  = "recorder-user"
 )
 
@@ -133,7 +134,7 @@ func (s *Server) writeFiles() error {
 	if err := os.WriteFile(s.path("sa.key"), block, 0o600); err != nil {
 		return err
 	}
-	tokens := adminToken + ",admin,1,\"system:masters\"\n" + userToken + ",jane,2,\"readers\"\n"
+	tokens := AdminToken + ",admin,1,\"system:masters\"\n" + userToken + ",jane,2,\"readers\"\n"
 	return os.WriteFile(s.path("tokens.csv"), []byte(tokens), 0o600)
 }
 
@@ -186,6 +187,9 @@ func (s *Server) ready() error {
 	return nil
 }
 
+// CertificatePath is the file with the server's own certificate, which signs itself.
+func (s *Server) CertificatePath() string { return s.path("certs/apiserver.crt") }
+
 // Request is one HTTP request; an empty User means the administrator.
 type Request struct {
 	Method, Path, User string
@@ -206,7 +210,7 @@ func (s *Server) Do(request Request) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	token := adminToken
+	token := AdminToken
 	if request.User != "" {
 		token = userToken
 	}

@@ -72,9 +72,10 @@ fn read(source: &str) -> Option<(String, Texts)> {
     for line in rest.lines() {
         let depth = line.len() - line.trim_start().len();
         let line = line.trim();
-        if let (16, Some(name)) = (depth, line.strip_prefix('"').and_then(|line| line.strip_suffix("\": {"))) {
+        let opens = line.strip_suffix("\": {").or_else(|| line.strip_suffix("\": ({"));
+        if let (16, Some(name)) = (depth, opens.and_then(|line| line.strip_prefix('"'))) {
             name.clone_into(&mut property);
-        } else if let Some(text) = line.strip_prefix("\"description\": ").and_then(|line| line.strip_suffix(',')) {
+        } else if let Some(text) = text(line) {
             match depth {
                 12 => drop(texts.insert(String::new(), text.to_owned())),
                 20 => drop(texts.insert(property.clone(), text.to_owned())),
@@ -83,4 +84,11 @@ fn read(source: &str) -> Option<(String, Texts)> {
         }
     }
     Some((name.to_owned(), texts))
+}
+
+/// A description stands in a schema of its own, or is put into the one of another type.
+fn text(line: &str) -> Option<&str> {
+    let inserted = "schema_obj.ensure_object().insert(\"description\".into(), ";
+    let own = line.strip_prefix("\"description\": ").and_then(|line| line.strip_suffix(','));
+    own.or_else(|| line.strip_prefix(inserted)?.strip_suffix(".into());"))
 }

@@ -56,6 +56,8 @@ pub struct Resource {
     pub storage: Option<ResponseKind>,
     /// Kind of the list, empty when the resource cannot be listed.
     pub list_kind: &'static str,
+    /// A deletion that takes effect at once answers the object instead of a Status.
+    pub returns_deleted: bool,
     pub subresources: Vec<Subresource>,
     pub columns: Vec<Column>,
     /// The type of the kind.
@@ -175,6 +177,8 @@ struct ResourceRow<'a> {
     #[serde(default)]
     list: &'a str,
     #[serde(default)]
+    returns_deleted: bool,
+    #[serde(default)]
     #[serde(borrow)]
     subresources: Vec<SubresourceRow<'a>>,
     #[serde(default)]
@@ -260,6 +264,7 @@ fn resource(
         storage_hash: row.storage_hash,
         storage: row.storage.map(ResponseKind::from),
         list_kind: row.list,
+        returns_deleted: row.returns_deleted,
         subresources: subresources.collect(),
         columns: columns(row.columns),
         type_id: kinds(kind_group, kind_version, row.kind[2]),

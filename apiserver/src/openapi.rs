@@ -1,0 +1,157 @@
+//! OpenAPI v3, built from the schema table when it is asked for.
+//!
+//! - [`index`] answers `/openapi/v3`: every document with a hash of its content;
+//! - [`document`] answers `/openapi/v3/<path>`: a request that names the hash of the content may be kept for ever,
+//!   one that names another hash is sent on to the right one;
+//! - [`v2`] says that OpenAPI v2 is not here yet.
+//!
+//! The documents hold what kubectl and other clients read: component schemas with kinds, list and patch extensions,
+//! defaults, enumerations and descriptions; paths with every verb, its query parameters and its kind. A document is
+//! a megabyte at most and clients keep it on disk, so only the hashes stay in memory; building one takes
+//! milliseconds. Callers run [`index`] and [`document`] where blocking for that long is allowed.
+//!
+//! Mounting: `GET /openapi/v3` sends [`Document::bytes`] with its ETag as `text/plain; charset=utf-8` (which is what
+//! upstream sends); `GET /openapi/v3/{path}?hash=` sends [`Answer`] as `application/json` with `Vary: Accept`, for a
+//! kept one `Cache-Control: public, immutable` and `Expires` in a year, for a redirect a 301.
+
+mod descriptions;
+mod operations;
+mod paths;
+mod schemas;
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use api::schema::{Version, table};
+use api::{Reason, Status};
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha512};
+
+use self::descriptions::Descriptions;
+use self::schemas::Components;
+
+/// How long a client may keep a document that it asked for by hash, in seconds.
+pub const KEEP_SECONDS: u64 = 365 * 24 * 3600;
+
+/// A document and the hash of its content.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// JSON text.
+    pub bytes: Bytes,
+    /// Upper-case hexadecimal SHA-512; quoted it is the ETag.
+    pub hash: String,
+}
+
+impl Document {
+    fn new(value: &Value) -> Self {
+        let bytes = Bytes::from(value.to_string());
+        let hash = Sha512::digest(&bytes).iter().map(|byte| format!("{byte:02X}")).collect();
+        Self { bytes, hash }
+    }
+
+    /// The value of the `ETag` header.
+    pub fn etag(&self) -> String {
+        format!("\"{}\"", self.hash)
+    }
+}
+
+/// What `/openapi/v3/<path>` answers.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The document; `immutable` when the request named its hash.
+    Document { document: Document, immutable: bool },
+    /// The same path with the right hash.
+    Redirect(String),
+    /// No such document.
+    NotFound,
+}
+
+/// The list of documents. The first call builds each of them once, for its hash.
+pub fn index() -> Document {
+    let paths: Map<String, Value> =
+        hashes().iter().map(|(path, hash)| (path.clone(), json!({"serverRelativeURL": url(path, hash)}))).collect();
+    Document::new(&json!({ "paths": paths }))
+}
+
+/// The document of a path such as `api/v1` or `apis/apps/v1`.
+pub fn document(path: &str, hash: Option<&str>) -> Answer {
+    let Some(known) = hashes().get(path) else { return Answer::NotFound };
+    match hash {
+        Some(hash) if !hash.is_empty() && hash != known => Answer::Redirect(url(path, known)),
+        hash => match build(path, &Descriptions::read()) {
+            Some(document) => Answer::Document { document, immutable: hash.is_some_and(|hash| !hash.is_empty()) },
+            None => Answer::NotFound,
+        },
+    }
+}
+
+/// The answer of `/openapi/v2`, which has no document yet.
+pub fn v2() -> Status {
+    Status::new(Reason::NotFound, "OpenAPI v2 is not served; the documents are below /openapi/v3")
+}
+
+fn url(path: &str, hash: &str) -> String {
+    format!("/openapi/v3/{path}?hash={hash}")
+}
+
+fn hashes() -> &'static BTreeMap<String, String> {
+    static HASHES: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+    HASHES.get_or_init(|| {
+        let descriptions = Descriptions::read();
+        let of = |path: String| build(&path, &descriptions).map(|document| (path, document.hash));
+        document_paths().into_iter().filter_map(of).collect()
+    })
+}
+
+/// Every document that there is.
+fn document_paths() -> Vec<String> {
+    let mut out = vec!["api".to_owned(), "apis".to_owned(), "version".to_owned()];
+    for group in table().groups() {
+        if !group.name.is_empty() {
+            out.push(format!("apis/{}", group.name));
+        }
+        out.extend(group.versions.iter().map(|version| version_path(group.name, version.version)));
+    }
+    out
+}
+
+fn version_path(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+}
+
+fn build(path: &str, descriptions: &Descriptions) -> Option<Document> {
+    let mut components = Components::default();
+    let parts: Vec<&str> = path.split('/').collect();
+    let (paths, group) = match parts.as_slice() {
+        ["version"] => (paths::version(), ""),
+        ["api"] => (paths::discovery(path, "core", "getCoreAPIVersions", "APIVersions", &mut components), ""),
+        ["apis"] => (paths::discovery(path, "apis", "getAPIVersions", "APIGroupList", &mut components), ""),
+        ["apis", group] => {
+            table().group(group)?;
+            let id = format!("get{}APIGroup", operations::group_word(group));
+            (paths::discovery(path, &operations::group_tag(group), &id, "APIGroup", &mut components), "")
+        }
+        ["api", version] => (paths::resources(find("", version)?, "", &mut components), ""),
+        ["apis", group, version] => (paths::resources(find(group, version)?, group, &mut components), *group),
+        _ => return None,
+    };
+    Some(Document::new(&json!({
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": api::schema::RELEASE.trim_start_matches('v')},
+        "paths": paths,
+        "components": {
+            "schemas": components.build(group, parts.get(2).copied(), descriptions),
+            "securitySchemes": {"BearerToken": {
+                "type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header",
+            }},
+        },
+    })))
+}
+
+fn find(group: &str, version: &str) -> Option<&'static Version> {
+    table().group(group)?.versions.iter().find(|one| one.version == version)
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,20 @@
 //! `admit`, in the table's order, then validation, then every `validate`; nothing else calls them and nothing
 //! writes without them.
 
+mod default_toleration_seconds;
+mod namespace_lifecycle;
+mod plugins;
+mod priority;
+mod rbac_escalation;
+mod service_account;
+mod taint_nodes_by_condition;
+
 use std::sync::Arc;
 
-use api::{Status, Value};
+use api::{Status, Value, meta};
 use async_trait::async_trait;
 
+pub use self::plugins::plugins;
 use crate::request::{Context, ResourcePath};
 
 /// What a write does, as admission sees it.
@@ -40,6 +49,34 @@ pub struct Attributes<'a> {
     pub old: Option<&'a Value>,
     /// Nothing will be stored.
     pub dry_run: bool,
+}
+
+impl Attributes<'_> {
+    /// The write is on this resource itself.
+    pub fn is(&self, group: &str, resource: &str) -> bool {
+        self.is_part(group, resource, "")
+    }
+
+    /// The write is on this subresource.
+    pub fn is_part(&self, group: &str, resource: &str, subresource: &str) -> bool {
+        self.path.group == group && self.path.resource == resource && self.path.subresource == subresource
+    }
+
+    /// The object's name; what its name will begin with when it is to be generated.
+    pub fn name(&self) -> &str {
+        if !self.path.name.is_empty() {
+            return &self.path.name;
+        }
+        let object = self.object.as_ref();
+        let fields = ["name", "generateName"];
+        let texts = fields.iter().map(|field| object.map_or("", |object| meta::text(object, field)));
+        texts.into_iter().find(|text| !text.is_empty()).unwrap_or("Unknown")
+    }
+
+    /// 403 on the object; `why` follows `is forbidden: `.
+    pub fn forbidden(&self, why: &str) -> Status {
+        Status::forbidden(&self.path.group, &self.path.resource, self.name(), why)
+    }
 }
 
 /// One plug-in.

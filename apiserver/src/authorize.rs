@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use api::Status;
 
-pub use self::rule::Rule;
+pub use self::rule::{Rule, quoted};
 use crate::request::User;
 
 /// What an authorizer is asked.
@@ -192,6 +192,19 @@ impl Authorizer for AlwaysAllow {
     fn rules(&self, _user: &User, _namespace: &str) -> Rules {
         let [resources, paths] = Rule::full_authority();
         Rules { resources: vec![resources.to_value()], paths: vec![paths.to_value()], ..Rules::default() }
+    }
+}
+
+/// Lets nobody do anything: `--authorization-mode=AlwaysDeny`.
+pub struct AlwaysDeny;
+
+impl Authorizer for AlwaysDeny {
+    fn authorize(&self, _attributes: &Attributes<'_>) -> Ruling {
+        Ruling::no_opinion("Everything is forbidden.")
+    }
+
+    fn rules(&self, _user: &User, _namespace: &str) -> Rules {
+        Rules::default()
     }
 }
 

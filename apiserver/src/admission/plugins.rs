@@ -1,0 +1,72 @@
+//! The table of plug-ins, in upstream's order.
+
+use std::sync::Arc;
+
+use super::Plugin;
+use super::default_toleration_seconds::DefaultTolerationSeconds;
+use super::namespace_lifecycle::NamespaceLifecycle;
+use super::priority::Priority;
+use super::rbac_escalation::RbacEscalation;
+use super::service_account::ServiceAccount;
+use super::taint_nodes_by_condition::TaintNodesByCondition;
+use crate::authorize::Union;
+use crate::authorize::rbac::Rbac;
+use crate::config::AdmissionSettings;
+use crate::objects::Handle;
+
+/// What plug-ins are made of.
+struct Parts<'a> {
+    settings: &'a AdmissionSettings,
+    objects: &'a Handle,
+}
+
+type Make = fn(&Parts<'_>) -> Arc<dyn Plugin>;
+
+/// Name, whether it is on by default, how it is made.
+const TABLE: &[(&str, bool, Make)] = &[
+    ("NamespaceLifecycle", true, |parts| Arc::new(NamespaceLifecycle::new(parts.objects.clone()))),
+    ("ServiceAccount", true, |parts| Arc::new(ServiceAccount::new(parts.objects.clone()))),
+    ("TaintNodesByCondition", true, |_| Arc::new(TaintNodesByCondition)),
+    ("Priority", true, |parts| Arc::new(Priority::new(parts.objects.clone()))),
+    ("DefaultTolerationSeconds", true, |parts| Arc::new(DefaultTolerationSeconds::new(parts.settings))),
+];
+
+/// Upstream's plug-ins that have no work here yet: naming them is no error.
+const WITHOUT_WORK: &[&str] = &[
+    "AlwaysAdmit",
+    "ClusterTrustBundleAttest",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionWebhook",
+    "NodeDeclaredFeatureValidator",
+    "PodGroupProtection",
+    "PodResizeValidator",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionWebhook",
+];
+
+/// The plug-ins that run. Whether a role may grant what it grants is always looked at: it is no plug-in of upstream's, but
+/// part of its storage.
+///
+/// # Errors
+/// With the name of a plug-in that does not exist.
+pub fn plugins(
+    settings: &AdmissionSettings,
+    objects: &Handle,
+    authorizer: &Union,
+    rbac: &Rbac,
+) -> Result<Vec<Arc<dyn Plugin>>, String> {
+    let is_known = |name: &str| WITHOUT_WORK.contains(&name) || TABLE.iter().any(|(known, ..)| *known == name);
+    let named = settings.enabled.iter().chain(&settings.disabled);
+    if let Some(unknown) = named.into_iter().find(|name| !is_known(name)) {
+        return Err(unknown.clone());
+    }
+    let is_on = |name: &str, by_default: bool| {
+        let named = |list: &[String]| list.iter().any(|one| one == name);
+        named(&settings.enabled) || by_default && !named(&settings.disabled)
+    };
+    let parts = Parts { settings, objects };
+    let chosen = TABLE.iter().filter(|(name, by_default, _)| is_on(name, *by_default));
+    let mut plugins: Vec<Arc<dyn Plugin>> = chosen.map(|(_, _, make)| make(&parts)).collect();
+    plugins.push(Arc::new(RbacEscalation::new(rbac.clone(), authorizer.clone())));
+    Ok(plugins)
+}

@@ -1,0 +1,214 @@
+//! Objects that every cluster has: made at start when they are missing, brought up to date when they are older than this
+//! release. What an administrator has changed stays where upstream lets it stay.
+
+mod merge;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use api::{GroupVersion, Reason, Status, Value, meta};
+use daemon::{Backoff, Tasks};
+use futures::{StreamExt as _, TryStreamExt as _};
+use serde_json::json;
+
+use crate::config::Config;
+use crate::health::Flag;
+use crate::objects::{Handle, Ref};
+use crate::server::Steps;
+
+/// How many writes are made at once: they share the store's syncs.
+const CONCURRENT: usize = 64;
+const RETRY_BASE: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+const AUTHENTICATION_CONFIG: &str = "extension-apiserver-authentication";
+
+/// Makes the objects.
+pub(crate) struct Bootstrap {
+    objects: Handle,
+    steps: Steps,
+    advertise: SocketAddr,
+    service_address: IpAddr,
+    service_range: String,
+    client_authority_pem: Option<String>,
+}
+
+impl Bootstrap {
+    pub(crate) fn new(config: &Config, objects: Handle, steps: Steps) -> Self {
+        Self {
+            objects,
+            steps,
+            advertise: config.advertise,
+            service_address: config.service_address(),
+            service_range: config.registry.service_ips.to_string(),
+            client_authority_pem: config.client_authority_pem.clone(),
+        }
+    }
+
+    /// Makes them in the background; the health checks say how far it is.
+    pub(crate) fn start(self, tasks: &Tasks) {
+        let drain = tasks.drain().clone();
+        tasks.spawn("bootstrap", async move {
+            let mut backoff = Backoff::new(RETRY_BASE, RETRY_MAX).with_jitter(0.1);
+            while let Some(Err(error)) = drain.run(self.make_all()).await {
+                tracing::warn!(%error, "cannot make the cluster's first objects yet");
+                drain.run(tokio::time::sleep(backoff.next_delay())).await;
+            }
+        });
+    }
+
+    async fn make_all(&self) -> Result<(), Status> {
+        let mut recorded = by_kind(api::schema::recorded::bootstrap());
+        let mut take = |kind: &str| recorded.remove(kind).unwrap_or_default();
+        self.ensure(take("Namespace"), &self.steps.namespaces).await?;
+        let roles = api::schema::recorded::rbac();
+        let (roles, classes) = (self.ensure(roles, &self.steps.roles), take("PriorityClass"));
+        let classes = self.ensure(classes, &self.steps.priority_classes);
+        let flows = self.ensure(api::schema::recorded::flow_control(), &self.steps.flow_control);
+        let ranges = self.ensure(vec![self.service_cidr()], &self.steps.service_cidr);
+        let services = take("APIService");
+        let unwatched = Flag::default();
+        let rest = self.ensure(services, &unwatched);
+        futures::try_join!(roles, classes, flows, ranges, rest)?;
+        self.ensure(self.own(), &self.steps.service).await
+    }
+
+    /// The objects that name this server.
+    fn own(&self) -> Vec<Value> {
+        let mut own = vec![self.service(), self.endpoints(), self.endpoint_slice()];
+        own.extend(self.authentication_config());
+        own
+    }
+
+    async fn ensure(&self, objects: Vec<Value>, done: &Flag) -> Result<(), Status> {
+        let made = futures::stream::iter(objects).map(|object| self.ensure_one(object));
+        made.buffer_unordered(CONCURRENT).try_collect::<Vec<()>>().await?;
+        done.set();
+        Ok(())
+    }
+
+    async fn ensure_one(&self, wanted: Value) -> Result<(), Status> {
+        let kind = wanted.get("kind").and_then(Value::as_str).unwrap_or_default();
+        let version = wanted.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+        let version = GroupVersion::parse(version).ok_or_else(|| Status::internal("an object without apiVersion"))?;
+        let table = api::schema::table().resource_of_kind(&version.group, &version.version, kind);
+        let resource = table.ok_or_else(|| Status::internal(format!("no resource of kind {kind}")))?;
+        let reference = Ref {
+            group: &version.group,
+            resource: resource.name,
+            namespace: meta::namespace(&wanted),
+            name: meta::name(&wanted),
+        };
+        let objects = self.objects.get();
+        let Some(found) = objects.get(reference) else {
+            let status = wanted.get("status").cloned();
+            return match objects.create(reference, wanted.clone()).await {
+                Ok(made) => self.set_status(reference, made, status).await,
+                Err(error) if error.reason == Reason::AlreadyExists => Ok(()),
+                Err(error) => Err(error),
+            };
+        };
+        match merge::updated(kind, &found, &wanted) {
+            None => Ok(()),
+            Some(changed) => objects.update(reference, "", changed).await.map(drop),
+        }
+    }
+
+    /// The status is not part of a creation where the kind has one of its own.
+    async fn set_status(&self, reference: Ref<'_>, mut made: Value, status: Option<Value>) -> Result<(), Status> {
+        let Some(status) = status.filter(|_| made.get("status").is_none_or(is_empty)) else {
+            return Ok(());
+        };
+        made["status"] = with_times(status);
+        match self.objects.get().update(reference, "status", made).await {
+            Err(error) if error.reason == Reason::Conflict => Ok(()),
+            outcome => outcome.map(drop),
+        }
+    }
+
+    fn service_cidr(&self) -> Value {
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
+            "spec": {"cidrs": [self.service_range]},
+            "status": {"conditions": [{
+                "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
+            }]},
+        })
+    }
+
+    fn service(&self) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {
+                "name": "kubernetes", "namespace": "default",
+                "labels": {"component": "apiserver", "provider": "kubernetes"},
+            },
+            "spec": {
+                "clusterIP": self.service_address.to_string(), "clusterIPs": [self.service_address.to_string()],
+                "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "sessionAffinity": "None", "type": "ClusterIP",
+                "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": self.advertise.port()}],
+            },
+        })
+    }
+
+    fn endpoints(&self) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Endpoints",
+            "metadata": {
+                "name": "kubernetes", "namespace": "default",
+                "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
+            },
+            "subsets": [{
+                "addresses": [{"ip": self.advertise.ip().to_string()}],
+                "ports": [{"name": "https", "port": self.advertise.port(), "protocol": "TCP"}],
+            }],
+        })
+    }
+
+    fn endpoint_slice(&self) -> Value {
+        let family = if self.advertise.is_ipv4() { "IPv4" } else { "IPv6" };
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
+            "metadata": {
+                "name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"},
+            },
+            "endpoints": [{"addresses": [self.advertise.ip().to_string()], "conditions": {"ready": true}}],
+            "ports": [{"name": "https", "port": self.advertise.port(), "protocol": "TCP"}],
+        })
+    }
+
+    /// What aggregated servers believe.
+    fn authentication_config(&self) -> Option<Value> {
+        let pem = self.client_authority_pem.as_ref()?;
+        Some(json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": AUTHENTICATION_CONFIG, "namespace": "kube-system"},
+            "data": {"client-ca-file": pem},
+        }))
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.as_object().is_none_or(serde_json::Map::is_empty)
+}
+
+/// Recorded conditions have lost their times.
+fn with_times(mut status: Value) -> Value {
+    let now = api::time::seconds(daemon::clock::now());
+    for condition in status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
+        if condition.get("lastTransitionTime").is_none() {
+            condition["lastTransitionTime"] = json!(now);
+        }
+    }
+    status
+}
+
+fn by_kind(objects: Vec<Value>) -> BTreeMap<String, Vec<Value>> {
+    let mut kinds: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for object in objects {
+        let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+        kinds.entry(kind).or_default().push(object);
+    }
+    kinds
+}

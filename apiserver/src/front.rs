@@ -1,0 +1,181 @@
+//! The front: every request passes the same filters, in upstream's order, before a handler sees it.
+//!
+//! ```text
+//! audit id -> panic -> request info -> cache control -> deadline -> warnings -> authentication -> impersonation
+//!   -> in-flight limit -> authorization -> route
+//! ```
+//!
+//! Architecture invariant: no other way leads to a route. A connection and an in-process client differ in one point only:
+//! where the identity comes from.
+
+mod flow;
+mod headers;
+mod impersonate;
+mod inflight;
+mod route;
+mod timeout;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use api::Status;
+use futures::FutureExt as _;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use crate::answer::{self, Body, Request, Response};
+use crate::authenticate::Authenticator;
+use crate::authorize::{self, Attributes, Authorizer as _, Resource, Union};
+use crate::metrics::Metrics;
+use crate::request::{self, Context, Target, User, Warnings};
+
+pub use self::flow::Flows;
+pub use self::inflight::{Limits, Settings as LimitSettings};
+pub use self::route::Routes;
+
+/// Where a request's identity comes from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A connection, with the user of its client certificate.
+    Connection(Option<Arc<User>>),
+    /// A part of this process, with the identity that it was given.
+    Process(Arc<User>),
+}
+
+/// The filters and what they need.
+pub struct Front {
+    /// Who asks?
+    pub authenticator: Arc<Authenticator>,
+    /// May they?
+    pub authorizer: Union,
+    /// How many at once?
+    pub limits: Limits,
+    /// Which flow are they part of?
+    pub flows: Flows,
+    /// Who answers?
+    pub routes: Routes,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A request that has been let in.
+struct Admitted {
+    context: Context,
+    request: Request,
+}
+
+impl Front {
+    /// Answers a request. Never fails and never panics.
+    pub async fn answer(&self, request: Request, origin: Origin) -> Response {
+        let started = daemon::clock::monotonic();
+        let audit_id = headers::audit_id(request.headers());
+        let accepts_gzip = headers::accepts_gzip(request.headers());
+        let method = request.method().clone();
+        let query = request.uri().query().map(str::to_owned);
+        let is_pretty = answer::is_pretty(query.as_deref(), request.headers());
+        let target = match headers::target(&request) {
+            Ok((target, query)) => (Arc::new(target), Arc::new(query)),
+            Err(error) => {
+                let text = format!("Internal Server Error: {:?}: {error}\n", request.uri().to_string());
+                let answer = answer::text(StatusCode::INTERNAL_SERVER_ERROR, text);
+                return headers::finish(answer, &audit_id, &Warnings::default());
+            }
+        };
+        let warnings = Warnings::default();
+        let long_running = timeout::is_long_running(&target.0, request.headers());
+        let context = Context {
+            user: Arc::new(User::default()),
+            target: target.0.clone(),
+            query: target.1,
+            now: daemon::clock::now(),
+            user_agent: headers::text(request.headers(), header::USER_AGENT).into(),
+            audit_id: audit_id.as_str().into(),
+            warnings: warnings.clone(),
+        };
+        let work = self.filtered(Admitted { context, request }, origin, long_running, is_pretty);
+        let answer = match AssertUnwindSafe(work).catch_unwind().await {
+            Ok(answer) => answer,
+            Err(panic) => panicked(&*panic, &target.0),
+        };
+        let answer = headers::finish(answer, &audit_id, &warnings);
+        let answer = headers::compressed(answer, accepts_gzip, long_running);
+        self.metrics.request(&method, &target.0, answer.status(), started.elapsed(), long_running);
+        answer
+    }
+
+    async fn filtered(&self, admitted: Admitted, origin: Origin, long_running: bool, pretty: bool) -> Response {
+        let deadline = match timeout::of(&admitted.context, long_running) {
+            Ok(deadline) => deadline,
+            Err(status) => return answer::refuse(&status, pretty),
+        };
+        let work = self.let_in(admitted, origin, long_running, pretty);
+        let Some(deadline) = deadline else {
+            return answer::unless_refused(work.await, pretty);
+        };
+        match tokio::time::timeout(deadline, work).await {
+            Ok(outcome) => answer::unless_refused(outcome, pretty),
+            Err(_) => answer::refuse(&timeout::exceeded(), pretty),
+        }
+    }
+
+    async fn let_in(
+        &self,
+        admitted: Admitted,
+        origin: Origin,
+        long_running: bool,
+        pretty: bool,
+    ) -> Result<Response, Status> {
+        let Admitted { mut context, mut request } = admitted;
+        let user = match origin {
+            Origin::Process(user) => user,
+            Origin::Connection(peer) => {
+                self.authenticator.request(request.headers_mut(), peer.as_ref(), context.now).await?
+            }
+        };
+        context.user = impersonate::user(request.headers_mut(), user, &self.authorizer)?;
+        let flow = self.flows.of(&context);
+        let permit = match self.limits.enter(&context, long_running).await {
+            Ok(permit) => permit,
+            Err(answer) => return Ok(flow.mark(answer)),
+        };
+        let outcome = match self.authorize(&context) {
+            Ok(()) => Ok(self.routes.handle(context, request, pretty).await),
+            Err(status) => Err(status),
+        };
+        let answer = answer::unless_refused(outcome, pretty);
+        Ok(permit.hold(flow.mark(answer), long_running))
+    }
+
+    fn authorize(&self, context: &Context) -> Result<(), Status> {
+        let verb;
+        let target = match &*context.target {
+            Target::Path { verb: word, path } => {
+                verb = word.as_str();
+                authorize::Target::Path(path)
+            }
+            Target::Resource(path) => {
+                verb = path.verb.word();
+                authorize::Target::Resource(Resource {
+                    group: &path.group,
+                    version: &path.version,
+                    namespace: &path.namespace,
+                    resource: &path.resource,
+                    subresource: &path.subresource,
+                    name: &path.name,
+                    fields: context.param("fieldSelector").unwrap_or_default(),
+                    labels: context.param("labelSelector").unwrap_or_default(),
+                })
+            }
+        };
+        let attributes = Attributes { user: &context.user, verb, target };
+        let ruling = self.authorizer.authorize(&attributes);
+        if ruling.is_allowed() { Ok(()) } else { Err(authorize::forbidden(&attributes, &ruling.reason)) }
+    }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send), target: &Target) -> Response {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    tracing::error!(panic = text, ?target, "a request panicked");
+    let message = "This request caused apiserver to panic. Look in the logs for details.\n";
+    answer::text(StatusCode::INTERNAL_SERVER_ERROR, message)
+}

@@ -1,0 +1,122 @@
+//! Which handler answers.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use serde_json::json;
+
+use super::{Context, Request, Response, Target};
+use crate::answer;
+use crate::authenticate::Authenticator;
+use crate::connect::Connects;
+use crate::discovery::Discovery;
+use crate::health::Health;
+use crate::registry::Registry;
+use crate::request::ResourcePath;
+use crate::reviews::{self, Reviews};
+use crate::{connect, metrics, version};
+
+/// The paths beside discovery's, for the list of paths.
+const PATHS: [&str; 14] = [
+    "/.well-known/openid-configuration",
+    "/apis/",
+    "/healthz",
+    "/healthz/etcd",
+    "/healthz/ping",
+    "/livez",
+    "/livez/etcd",
+    "/livez/ping",
+    "/metrics",
+    "/metrics/slis",
+    "/openid/v1/jwks",
+    "/readyz",
+    "/readyz/ping",
+    "/version",
+];
+
+/// The handlers.
+pub struct Routes {
+    /// Stored resources.
+    pub registry: Arc<Registry>,
+    /// Resources that store nothing.
+    pub reviews: Reviews,
+    /// Connections to nodes, pods and services.
+    pub connects: Connects,
+    /// What is served.
+    pub discovery: Discovery,
+    /// How the server is.
+    pub health: Health,
+    /// Whose keys are published.
+    pub authenticator: Arc<Authenticator>,
+}
+
+impl Routes {
+    /// Answers a request that has been let in.
+    pub(super) async fn handle(&self, context: Context, request: Request, pretty: bool) -> Response {
+        let target = context.target.clone();
+        match &*target {
+            Target::Resource(path) => self.resource(context, path, request, pretty).await,
+            Target::Path { path, .. } => self.path(&context, path, request, pretty).await,
+        }
+    }
+
+    async fn resource(&self, context: Context, path: &ResourcePath, request: Request, pretty: bool) -> Response {
+        if reviews::is_review(path) {
+            return self.reviews.handle(&context, path, request, pretty).await;
+        }
+        if connect::is_connect(path) {
+            return self.connects.handle(&context, path, request, pretty).await;
+        }
+        self.registry.handle(context, path.clone(), request).await
+    }
+
+    async fn path(&self, context: &Context, path: &str, request: Request, pretty: bool) -> Response {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return not_found();
+        }
+        if let Some(answer) = self.document(path, request.headers(), pretty) {
+            return answer;
+        }
+        match self.health.get(path, context).await {
+            Some(answer) => answer,
+            None => not_found(),
+        }
+    }
+
+    fn document(&self, path: &str, headers: &HeaderMap, pretty: bool) -> Option<Response> {
+        const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+        let trimmed = if path.len() > 1 { path.trim_end_matches('/') } else { path };
+        let accounts = self.authenticator.service_accounts();
+        Some(match trimmed {
+            "/" | "/index.html" => answer::json(StatusCode::OK, &json!({"paths": self.paths()}), true),
+            "/version" => answer::json(StatusCode::OK, &version::document(), true),
+            "/metrics" => answer::bytes(StatusCode::OK, METRICS, metrics::render()),
+            "/metrics/slis" => answer::bytes(StatusCode::OK, METRICS, ""),
+            "/.well-known/openid-configuration" => {
+                cached(answer::json(StatusCode::OK, &accounts.openid_configuration(), false))
+            }
+            "/openid/v1/jwks" => {
+                let body = serde_json::to_vec(&accounts.jwks()).expect("a tree of JSON values always encodes");
+                cached(answer::bytes(StatusCode::OK, "application/jwk-set+json", body))
+            }
+            _ => return self.discovery.get(path, headers, pretty),
+        })
+    }
+
+    fn paths(&self) -> Vec<&str> {
+        let mut paths: Vec<&str> = self.discovery.paths().chain(PATHS).collect();
+        paths.sort_unstable();
+        paths
+    }
+}
+
+fn cached(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
+}
+
+fn not_found() -> Response {
+    let mut response = answer::text(StatusCode::NOT_FOUND, "404 page not found\n");
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,145 @@
+//! `/healthz`, `/livez`, `/readyz`: a list of checks, all together or one by one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use http::StatusCode;
+
+use crate::answer::{self, Response};
+use crate::request::Context;
+
+/// The longest that one check may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// One check.
+#[derive(Clone)]
+pub struct Check {
+    name: &'static str,
+    probe: Probe,
+    only_ready: bool,
+}
+
+/// Set once by a step of the start.
+#[derive(Clone, Debug, Default)]
+pub struct Flag(Arc<AtomicBool>);
+
+impl Flag {
+    /// The step is done.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// The step is done.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Check {
+    /// A check that asks.
+    pub fn new<F>(name: &'static str, probe: F) -> Self
+    where
+        F: Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync + 'static,
+    {
+        Self { name, probe: Arc::new(probe), only_ready: false }
+    }
+
+    /// A check that holds from some step on.
+    pub fn when(name: &'static str, flag: &Flag) -> Self {
+        let flag = flag.clone();
+        Self::new(name, move || {
+            let outcome = if flag.is_set() { Ok(()) } else { Err("not finished".to_owned()) };
+            Box::pin(std::future::ready(outcome))
+        })
+    }
+
+    /// Asked by `/readyz` alone.
+    #[must_use]
+    pub fn only_ready(mut self) -> Self {
+        self.only_ready = true;
+        self
+    }
+}
+
+/// The checks in upstream's order.
+#[derive(Clone, Default)]
+pub struct Health(Arc<[Check]>);
+
+impl Health {
+    /// The order is that of the verbose answer.
+    pub fn new(checks: Vec<Check>) -> Self {
+        Self(checks.into())
+    }
+
+    /// Answers `/healthz`, `/livez`, `/readyz` and the single checks below them; None for other paths.
+    pub async fn get(&self, path: &str, context: &Context) -> Option<Response> {
+        let mut parts = path.trim_matches('/').splitn(2, '/');
+        let endpoint = parts.next()?;
+        if !matches!(endpoint, "healthz" | "livez" | "readyz") {
+            return None;
+        }
+        let checks = self.0.iter().filter(|check| endpoint == "readyz" || !check.only_ready);
+        match parts.next() {
+            None => Some(all(endpoint, checks, context).await),
+            Some(name) => {
+                let check = checks.into_iter().find(|check| check.name == name)?;
+                Some(match ask(check).await {
+                    Ok(()) => answer::text(StatusCode::OK, "ok"),
+                    Err(error) => failure(format!("internal server error: {error}\n")),
+                })
+            }
+        }
+    }
+}
+
+async fn ask(check: &Check) -> Result<(), String> {
+    match tokio::time::timeout(CHECK_TIMEOUT, (check.probe)()).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err("timed out".to_owned()),
+    }
+}
+
+async fn all(endpoint: &str, checks: impl Iterator<Item = &Check>, context: &Context) -> Response {
+    let mut excluded: Vec<&str> = context.params("exclude").collect();
+    let mut text = String::new();
+    let mut failed = Vec::new();
+    for check in checks {
+        let name = check.name;
+        if let Some(at) = excluded.iter().position(|one| *one == name) {
+            excluded.remove(at);
+            text.push_str(&format!("[+]{name} excluded: ok\n"));
+            continue;
+        }
+        match ask(check).await {
+            Ok(()) => text.push_str(&format!("[+]{name} ok\n")),
+            Err(error) => {
+                tracing::info!(endpoint, check = name, error, "a check failed");
+                text.push_str(&format!("[-]{name} failed: reason withheld\n"));
+                failed.push(name);
+            }
+        }
+    }
+    if !excluded.is_empty() {
+        let names: Vec<String> = excluded.iter().map(|name| format!("{name:?}")).collect();
+        let names = names.join(", ");
+        text.push_str(&format!("warn: some health checks cannot be excluded: no matches for {names}\n"));
+    }
+    if !failed.is_empty() {
+        return failure(format!("{text}{endpoint} check failed\n"));
+    }
+    if context.param("verbose").is_none() {
+        return answer::text(StatusCode::OK, "ok");
+    }
+    answer::text(StatusCode::OK, format!("{text}{endpoint} check passed\n"))
+}
+
+fn failure(text: String) -> Response {
+    let mut response = answer::text(StatusCode::INTERNAL_SERVER_ERROR, text);
+    let nosniff = http::HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(http::header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
+}

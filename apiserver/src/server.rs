@@ -1,0 +1,277 @@
+//! A server from its configuration: parts made, wired, filled, then served.
+//!
+//! ```text
+//! store -> registry <- plug-ins, authorizers, tokens (through a handle on the registry's objects)
+//!             ^-- front <- connections, in-process clients
+//! ```
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Status;
+use daemon::{Drain, Tasks};
+use futures::FutureExt as _;
+use rustls::ServerConfig;
+use store::Store;
+use tokio::net::TcpListener;
+
+use crate::admission::{self, Chain, plugins};
+use crate::authenticate::{self, Authenticator, ServiceAccounts};
+use crate::authorize::{AlwaysAllow, AlwaysDeny, Authorizer, Masters, Rule, Union, node, rbac};
+use crate::bootstrap::Bootstrap;
+use crate::config::{AuthorizationMode, Config, Listen};
+use crate::connect::Connects;
+use crate::discovery::Discovery;
+use crate::front::{Flows, Front, Limits, Routes};
+use crate::health::{Check, Flag, Health};
+use crate::metrics::Metrics;
+use crate::objects::{self, Handle};
+use crate::registry::Registry;
+use crate::request::User;
+use crate::reviews::Reviews;
+use crate::serve::{self, InProcess};
+
+/// How long the server's own tasks may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a server cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// As configured.
+        address: String,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The serving certificate or the client authority cannot be used.
+    #[error("cannot set up TLS")]
+    Tls(#[source] pki::Error),
+    /// The stored objects cannot be read.
+    #[error("cannot load what is stored")]
+    Load(#[source] Status),
+    /// A flag names an admission plug-in that does not exist.
+    #[error("unknown admission plugin {name:?}")]
+    UnknownPlugin {
+        /// As given.
+        name: String,
+    },
+}
+
+/// A server that is ready to serve, and already answers in-process clients.
+pub struct Server {
+    front: Arc<Front>,
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    tasks: Tasks,
+    drain: Drain,
+    shutdown_delay: Duration,
+}
+
+/// What follows the registry's objects.
+struct Followers {
+    rbac: rbac::Rbac,
+    node: node::Node,
+    flows: Flows,
+}
+
+impl Server {
+    /// Opens the listener, loads what is stored and starts what follows it. `drain` ends [`Server::serve`].
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn start(config: Config, drain: Drain) -> Result<Self, Error> {
+        let tls = pki::tls::server(&config.serving, config.client_authority_pem.as_deref()).map_err(Error::Tls)?;
+        // The server's own tasks outlive the drain until open requests have ended; watches see the drain itself.
+        let tasks = Tasks::new(drain.clone());
+        let followers = Followers {
+            rbac: rbac::Rbac::default(),
+            node: node::Node::new(node_rules()),
+            flows: Flows::default(),
+        };
+        let authorizer = authorizer(&config, &followers);
+        let handle = Handle::default();
+        let plugins = plugins(&config.admission, &handle, &authorizer, &followers.rbac)
+            .map_err(|name| Error::UnknownPlugin { name })?;
+        let registry = Registry::new(config.store.clone(), config.registry.clone(), tasks.clone(), Arc::new(authorizer.clone()), plugins.clone());
+        handle.bind(registry.clone());
+        registry.start().await.map_err(Error::Load)?;
+        followers.rbac.follow(handle.get(), &tasks);
+        followers.node.follow(handle.get(), &tasks);
+        followers.flows.follow(handle.get(), &tasks);
+        let steps = Steps::default();
+        let bootstrap = Bootstrap::new(&config, handle.clone(), steps.clone());
+        let health = health(config.store.clone(), &followers.rbac, &steps, &drain);
+        let (listener, shutdown_delay) = (listen(&config.listen).await?, config.shutdown_delay);
+        let parts = Parts { authorizer, handle, registry, plugins, flows: followers.flows, health };
+        let front = Arc::new(front(config, parts));
+        bootstrap.start(&tasks);
+        Ok(Self { front, listener, tls: Arc::new(tls), tasks, drain, shutdown_delay })
+    }
+
+    /// The address that is served.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// A client inside of this process: no socket and no TLS, and the same authorization and admission as any other.
+    /// Has to be called on a runtime.
+    pub fn client(&self, user: User) -> kube::Client {
+        kube::Client::new(InProcess::new(self.front.clone(), user), "default")
+    }
+
+    /// The server as a service, for tests that look at headers and bodies.
+    pub fn service(&self, user: User) -> InProcess {
+        InProcess::new(self.front.clone(), user)
+    }
+
+    /// Serves until the drain, then lets open requests end.
+    ///
+    /// # Errors
+    /// None at present.
+    pub async fn serve(self) -> Result<(), Error> {
+        // `/readyz` fails from the drain on; those who look at it get time to go elsewhere.
+        let (stop, stopped) = Drain::new();
+        let connections = Tasks::new(stopped);
+        let (drain, delay) = (self.drain.clone(), self.shutdown_delay);
+        let waiting = async move {
+            drain.cancelled().await;
+            tokio::time::sleep(delay).await;
+            stop.start();
+        };
+        let serving = serve::serve(self.listener, self.tls, self.front, &connections);
+        futures::future::join(serving, waiting).await;
+        for tasks in [connections, self.tasks] {
+            if let Err(error) = tasks.join(END_TIMEOUT).await {
+                tracing::warn!(%error, "ended some of the server's tasks");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Steps of the start that health checks look at.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Steps {
+    pub(crate) roles: Flag,
+    pub(crate) priority_classes: Flag,
+    pub(crate) namespaces: Flag,
+    pub(crate) flow_control: Flag,
+    pub(crate) service: Flag,
+    pub(crate) service_cidr: Flag,
+}
+
+struct Parts {
+    authorizer: Union,
+    handle: Handle,
+    registry: Arc<Registry>,
+    plugins: Vec<Arc<dyn admission::Plugin>>,
+    flows: Flows,
+    health: Health,
+}
+
+fn front(config: Config, parts: Parts) -> Front {
+    let authenticator = Arc::new(Authenticator::new(
+        authenticate::Config {
+            anonymous: config.anonymous,
+            bootstrap_tokens: config.bootstrap_tokens,
+            token_file: config.token_file,
+            service_accounts: ServiceAccounts::new(config.service_accounts),
+        },
+        parts.handle.clone(),
+    ));
+    let metrics = Arc::new(Metrics::register());
+    let chain = Chain::new(parts.plugins);
+    let reviews = Reviews {
+        authenticator: authenticator.clone(),
+        authorizer: parts.authorizer.clone(),
+        objects: parts.handle.clone(),
+        admission: chain.clone(),
+    };
+    let routes = Routes {
+        registry: parts.registry,
+        reviews,
+        connects: Connects::new(config.kubelet, parts.handle, parts.authorizer.clone(), chain),
+        discovery: Discovery::new(api::schema::table(), &config.advertise.to_string()),
+        health: parts.health,
+        authenticator: authenticator.clone(),
+    };
+    let limits = Limits::new(config.limits, metrics.clone());
+    Front { authenticator, authorizer: parts.authorizer, limits, flows: parts.flows, routes, metrics }
+}
+
+fn authorizer(config: &Config, followers: &Followers) -> Union {
+    let mut all: Vec<Arc<dyn Authorizer>> = vec![Arc::new(Masters)];
+    for mode in &config.authorization {
+        all.push(match mode {
+            AuthorizationMode::Node => Arc::new(followers.node.clone()),
+            AuthorizationMode::Rbac => Arc::new(followers.rbac.clone()),
+            AuthorizationMode::AlwaysAllow => Arc::new(AlwaysAllow),
+            AuthorizationMode::AlwaysDeny => Arc::new(AlwaysDeny),
+        });
+    }
+    Union::new(all)
+}
+
+/// The rules of the recorded `system:node` role.
+fn node_rules() -> Vec<Rule> {
+    let roles = api::schema::recorded::rbac();
+    let is_node = |role: &&api::Value| role["kind"] == "ClusterRole" && api::meta::name(role) == "system:node";
+    roles.iter().find(is_node).map(Rule::all_of).unwrap_or_default()
+}
+
+async fn listen(listen: &Listen) -> Result<TcpListener, Error> {
+    let failed = |address: String| move |source| Error::Listen { address, source };
+    match listen {
+        Listen::Address(address) => TcpListener::bind(address).await.map_err(failed(address.to_string())),
+        Listen::Given(listener) => {
+            let failed = || failed("the given socket".to_owned());
+            let listener = listener.try_clone().map_err(failed())?;
+            listener.set_nonblocking(true).map_err(failed())?;
+            TcpListener::from_std(listener).map_err(failed())
+        }
+    }
+}
+
+fn health(store: Arc<dyn Store>, rbac: &rbac::Rbac, steps: &Steps, drain: &Drain) -> Health {
+    let ok = |name| Check::new(name, || std::future::ready(Ok(())).boxed());
+    let ask_store = move || {
+        let store = store.clone();
+        async move { store.health().await.map_err(|error| error.to_string()) }.boxed()
+    };
+    let (rbac, drain) = (rbac.clone(), drain.clone());
+    let synced = move || {
+        let outcome = if rbac.is_synced() { Ok(()) } else { Err("objects are still being read".to_owned()) };
+        std::future::ready(outcome).boxed()
+    };
+    let running = move || {
+        let outcome = if drain.is_draining() { Err("process is shutting down".to_owned()) } else { Ok(()) };
+        std::future::ready(outcome).boxed()
+    };
+    let hook = |name, flag: &Flag| Check::when(name, flag);
+    Health::new(vec![
+        ok("ping"),
+        ok("log"),
+        Check::new("etcd", ask_store.clone()),
+        Check::new("etcd-readiness", ask_store).only_ready(),
+        Check::new("informer-sync", synced).only_ready(),
+        hook("poststarthook/start-system-namespaces-controller", &steps.namespaces),
+        hook("poststarthook/rbac/bootstrap-roles", &steps.roles),
+        hook("poststarthook/scheduling/bootstrap-system-priority-classes", &steps.priority_classes),
+        hook("poststarthook/priority-and-fairness-config-producer", &steps.flow_control),
+        hook("poststarthook/bootstrap-controller", &steps.service),
+        hook("poststarthook/start-kubernetes-service-cidr-controller", &steps.service_cidr),
+        Check::new("shutdown", running).only_ready(),
+    ])
+}
+
+/// Who the server is to itself, in clients made by [`Server::client`].
+pub fn system() -> User {
+    objects::system()
+}

@@ -8,16 +8,15 @@
 //! The documents hold what kubectl and other clients read: component schemas with kinds, list and patch extensions,
 //! defaults, enumerations and descriptions; paths with every verb, its query parameters and its kind. A document is
 //! a megabyte at most and clients keep it on disk, so only the hashes stay in memory; building one takes
-//! milliseconds. Callers run [`index`] and [`document`] where blocking for that long is allowed.
+//! milliseconds.
 //!
-//! Mounting: `GET /openapi/v3` sends [`Document::bytes`] with its ETag as `text/plain; charset=utf-8` (which is what
-//! upstream sends); `GET /openapi/v3/{path}?hash=` sends [`Answer`] as `application/json` with `Vary: Accept`, for a
-//! kept one `Cache-Control: public, immutable` and `Expires` in a year, for a redirect a 301.
+//! [`answer`] is the route: one call for every path below `/openapi`.
 
 mod descriptions;
 mod operations;
 mod paths;
 mod schemas;
+mod serve;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -30,6 +29,8 @@ use sha2::{Digest, Sha512};
 
 use self::descriptions::Descriptions;
 use self::schemas::Components;
+
+pub use self::serve::answer;
 
 /// How long a client may keep a document that it asked for by hash, in seconds.
 pub const KEEP_SECONDS: u64 = 365 * 24 * 3600;

@@ -14,10 +14,10 @@ use crate::health::Health;
 use crate::registry::Registry;
 use crate::request::ResourcePath;
 use crate::reviews::{self, Reviews};
-use crate::{connect, metrics, version};
+use crate::{connect, metrics, openapi, version};
 
 /// The paths beside discovery's, for the list of paths.
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 17] = [
     "/.well-known/openid-configuration",
     "/apis/",
     "/healthz",
@@ -28,6 +28,9 @@ const PATHS: [&str; 14] = [
     "/livez/ping",
     "/metrics",
     "/metrics/slis",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/openapi/v3/",
     "/openid/v1/jwks",
     "/readyz",
     "/readyz/ping",
@@ -75,6 +78,9 @@ impl Routes {
             return not_found();
         }
         if let Some(answer) = self.document(path, request.headers(), pretty) {
+            return answer;
+        }
+        if let Some(answer) = openapi::answer(path, context.param("hash"), request.headers(), pretty).await {
             return answer;
         }
         match self.health.get(path, context).await {

@@ -19,7 +19,6 @@ mod matcher;
 mod object;
 mod options;
 mod page;
-mod patch;
 mod read;
 mod resource;
 mod route;
@@ -37,7 +36,7 @@ use daemon::{Drain, Tasks};
 use ipnet::Ipv4Net;
 use store::Store;
 
-use crate::admission::Plugin;
+use crate::admission::Chain;
 use crate::answer::{self, Request, Response};
 use crate::authorize::Authorizer;
 use crate::request::{Context, ResourcePath};
@@ -71,7 +70,7 @@ impl Default for Config {
 /// The registry of every built-in resource.
 pub struct Registry {
     store: Arc<dyn Store>,
-    plugins: Vec<Arc<dyn Plugin>>,
+    plugins: Chain,
     authorizer: Arc<dyn Authorizer>,
     drain: Drain,
     /// By plural resource; a few entries share one.
@@ -79,17 +78,17 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// A registry over a store. Plug-ins run in the order given; one that reads objects holds an `objects::Handle`,
-    /// which its owner binds to the registry.
+    /// A registry over a store. A plug-in that reads objects holds an `objects::Handle`, which its owner binds to the
+    /// registry. `authorizer` is asked about a PUT that creates.
     pub fn new(
         store: Arc<dyn Store>,
-        _config: Config,
-        tasks: &Tasks,
+        config: Config,
+        tasks: Tasks,
         authorizer: Arc<dyn Authorizer>,
-        plugins: Vec<Arc<dyn Plugin>>,
+        plugins: Chain,
     ) -> Arc<Self> {
         let mut endpoints: HashMap<&'static str, Vec<Arc<Endpoint>>> = HashMap::new();
-        for endpoint in resource::endpoints(schema::table(), &store, special::hooks, tasks) {
+        for endpoint in resource::endpoints(schema::table(), &store, &config, &tasks) {
             endpoints.entry(endpoint.table.name).or_default().push(endpoint);
         }
         Arc::new(Self { store, plugins, authorizer, drain: tasks.drain().clone(), endpoints })
@@ -102,6 +101,11 @@ impl Registry {
     pub async fn start(&self) -> Result<(), Status> {
         for endpoint in self.endpoints.values().flatten() {
             endpoint.collection.cache.ready().await;
+        }
+        for endpoint in self.endpoints.values().flatten().filter(|endpoint| endpoint.conversion.is_none()) {
+            let collection = &endpoint.collection;
+            let snapshot = collection.cache.snapshot();
+            collection.hooks.rebuild(&mut snapshot.range(&collection.prefix, None).map(|(_, object)| object.tree()));
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use rustls::ServerConfig;
 use store::Store;
 use tokio::net::TcpListener;
 
-use crate::admission::{self, Chain, plugins};
+use crate::admission::{Chain, plugins};
 use crate::authenticate::{self, Authenticator, ServiceAccounts};
 use crate::authorize::{AlwaysAllow, AlwaysDeny, Authorizer, Masters, Rule, Union, node, rbac};
 use crate::bootstrap::Bootstrap;
@@ -64,7 +64,7 @@ pub enum Error {
 /// A server that is ready to serve, and already answers in-process clients.
 pub struct Server {
     front: Arc<Front>,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     tls: Arc<ServerConfig>,
     tasks: Tasks,
     drain: Drain,
@@ -96,7 +96,10 @@ impl Server {
         let handle = Handle::default();
         let plugins = plugins(&config.admission, &handle, &authorizer, &followers.rbac)
             .map_err(|name| Error::UnknownPlugin { name })?;
-        let registry = Registry::new(config.store.clone(), config.registry.clone(), tasks.clone(), Arc::new(authorizer.clone()), plugins.clone());
+        let chain = Chain::new(plugins);
+        let shared = Arc::new(authorizer.clone());
+        let registry =
+            Registry::new(config.store.clone(), config.registry.clone(), tasks.clone(), shared, chain.clone());
         handle.bind(registry.clone());
         registry.start().await.map_err(Error::Load)?;
         followers.rbac.follow(handle.get(), &tasks);
@@ -105,19 +108,20 @@ impl Server {
         let steps = Steps::default();
         let bootstrap = Bootstrap::new(&config, handle.clone(), steps.clone());
         let health = health(config.store.clone(), &followers.rbac, &steps, &drain);
-        let (listener, shutdown_delay) = (listen(&config.listen).await?, config.shutdown_delay);
-        let parts = Parts { authorizer, handle, registry, plugins, flows: followers.flows, health };
+        let mut listeners = Vec::new();
+        for place in &config.listen {
+            listeners.push(listen(place).await?);
+        }
+        let shutdown_delay = config.shutdown_delay;
+        let parts = Parts { authorizer, handle, registry, chain, flows: followers.flows, health };
         let front = Arc::new(front(config, parts));
         bootstrap.start(&tasks);
-        Ok(Self { front, listener, tls: Arc::new(tls), tasks, drain, shutdown_delay })
+        Ok(Self { front, listeners, tls: Arc::new(tls), tasks, drain, shutdown_delay })
     }
 
-    /// The address that is served.
-    ///
-    /// # Errors
-    /// When the system does not tell.
-    pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
+    /// The addresses that are served.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
     /// A client inside of this process: no socket and no TLS, and the same authorization and admission as any other.
@@ -145,8 +149,10 @@ impl Server {
             tokio::time::sleep(delay).await;
             stop.start();
         };
-        let serving = serve::serve(self.listener, self.tls, self.front, &connections);
-        futures::future::join(serving, waiting).await;
+        let serving = self.listeners.into_iter().map(|listener| {
+            serve::serve(listener, self.tls.clone(), self.front.clone(), &connections)
+        });
+        futures::future::join(futures::future::join_all(serving), waiting).await;
         for tasks in [connections, self.tasks] {
             if let Err(error) = tasks.join(END_TIMEOUT).await {
                 tracing::warn!(%error, "ended some of the server's tasks");
@@ -171,7 +177,7 @@ struct Parts {
     authorizer: Union,
     handle: Handle,
     registry: Arc<Registry>,
-    plugins: Vec<Arc<dyn admission::Plugin>>,
+    chain: Chain,
     flows: Flows,
     health: Health,
 }
@@ -187,17 +193,16 @@ fn front(config: Config, parts: Parts) -> Front {
         parts.handle.clone(),
     ));
     let metrics = Arc::new(Metrics::register());
-    let chain = Chain::new(parts.plugins);
     let reviews = Reviews {
         authenticator: authenticator.clone(),
         authorizer: parts.authorizer.clone(),
         objects: parts.handle.clone(),
-        admission: chain.clone(),
+        admission: parts.chain.clone(),
     };
     let routes = Routes {
         registry: parts.registry,
         reviews,
-        connects: Connects::new(config.kubelet, parts.handle, parts.authorizer.clone(), chain),
+        connects: Connects::new(config.kubelet, parts.handle, parts.authorizer.clone(), parts.chain),
         discovery: Discovery::new(api::schema::table(), &config.advertise.to_string()),
         health: parts.health,
         authenticator: authenticator.clone(),

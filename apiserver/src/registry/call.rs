@@ -12,6 +12,7 @@ use serde_json::json;
 use super::Registry;
 use super::object::Stored;
 use super::resource::{Collection, Endpoint};
+use super::special;
 use super::table::{Include, Layout, partial};
 use crate::answer::{self, Body, Response};
 use crate::negotiate::{Accept, Format, MetaVersion, Transform};
@@ -94,6 +95,24 @@ impl Call<'_> {
                 let layout = self.layout(version, &self.endpoint.table.columns)?;
                 let meta = json!({ "resourceVersion": api::meta::resource_version(&stored) });
                 let row = layout.row(self.endpoint, stored);
+                Ok(self.value(code, &layout.table(meta, vec![row], true)))
+            }
+        }
+    }
+
+    /// Answers with what a subresource shows of an object.
+    pub(crate) fn part(&self, code: StatusCode, part: Value) -> Result<Response, Status> {
+        match self.accept.transform {
+            None => Ok(self.value(code, &part)),
+            Some((Transform::Partial, version)) => Ok(self.value(code, &partial(part, version))),
+            Some((Transform::PartialList, _)) => Err(not_a_list()),
+            Some((Transform::Table, version)) => {
+                let subresource = self.endpoint.table.subresource(&self.path.subresource);
+                let columns = subresource.map_or(&[][..], |subresource| &subresource.columns);
+                let layout = self.layout(version, columns)?;
+                let meta = json!({ "resourceVersion": api::meta::resource_version(&part) });
+                let cells = special::part_cells(&part, self.context.now);
+                let row = json!({ "cells": cells, "object": layout.object(part, |part| part) });
                 Ok(self.value(code, &layout.table(meta, vec![row], true)))
             }
         }

@@ -121,6 +121,15 @@ impl Call<'_> {
 
     /// Deletes one object, through admission.
     pub(crate) async fn delete_named(&self, path: &ResourcePath, options: &DeleteOptions) -> Result<Deletion, Status> {
+        self.delete_object(path, options, true).await
+    }
+
+    /// Deletes one object for a request that admission has already seen as another operation.
+    pub(crate) async fn delete_unadmitted(&self, path: &ResourcePath, options: &DeleteOptions) -> Result<Deletion, Status> {
+        self.delete_object(path, options, false).await
+    }
+
+    async fn delete_object(&self, path: &ResourcePath, options: &DeleteOptions, admit: bool) -> Result<Deletion, Status> {
         let collection = self.collection();
         let key = collection.key(&path.namespace, &path.name)?;
         if let Some(text) = collection.hooks.delete_warning(options) {
@@ -137,7 +146,9 @@ impl Call<'_> {
                 dry_run: options.dry_run,
             };
             self.check_preconditions(&old, options)?;
-            write::admit_delete(self, &admission).await?;
+            if admit {
+                write::admit_delete(self, &admission).await?;
+            }
             let plan = self.plan_deletion(&old, options);
             match self.carry_out(plan, &key, (current, old), options.dry_run).await {
                 Ok(Some(deletion)) => return Ok(deletion),
@@ -184,7 +195,7 @@ impl Call<'_> {
         }
     }
 
-    fn check_preconditions(&self, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
+    pub(crate) fn check_preconditions(&self, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
         let refuse = |field: &str, asked: &str, found: &str, why: &str| {
             let message = format!(
                 "the {field} in the precondition ({asked}) does not match the {field} in record ({found}). The object might have been {why}"

@@ -69,7 +69,7 @@ impl Head {
         Ok(self.encode(&tree))
     }
 
-    /// Writes the whole object at a revision.
+    /// Writes the whole object at a revision; at 0, which is never stored, without one.
     pub(crate) fn write_full(&self, out: &mut Vec<u8>, raw: &[u8], revision: u64) {
         out.reserve(raw.len() + 48);
         out.extend_from_slice(&self.bytes);
@@ -86,6 +86,10 @@ impl Head {
 
     fn write_rest(&self, out: &mut Vec<u8>, raw: &[u8], revision: u64) {
         let rest = &raw[self.bytes.len()..];
+        if revision == 0 {
+            out.extend_from_slice(rest);
+            return;
+        }
         out.extend_from_slice(b"\"resourceVersion\":\"");
         out.extend_from_slice(revision.to_string().as_bytes());
         out.extend_from_slice(if rest.first() == Some(&b'}') { b"\"" } else { b"\"," });

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Reason, Status};
-use http::StatusCode;
 use store::cache::Snapshot;
 
 use super::call::{Call, ListMeta};
@@ -13,6 +12,7 @@ use super::matcher::Matcher;
 use super::object::Stored;
 use super::options::{ListOptions, VersionMatch, parse_revision};
 use super::page::Token;
+use super::write::Written;
 use crate::answer::Response;
 
 /// How long a read waits for a revision that has not been reached yet.
@@ -25,18 +25,18 @@ const CONTINUE_EXPIRED: &str = "The provided continue parameter is too old to di
     were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
 
 impl Call<'_> {
-    /// GET of one object.
-    pub(crate) async fn get(&self) -> Result<Response, Status> {
+    /// The object of this request's path, as new as the request asks for.
+    pub(crate) async fn find(&self) -> Result<Written, Status> {
         let collection = self.collection();
         let key = collection.key(&self.path.namespace, &self.path.name)?;
         let version = self.context.param("resourceVersion").unwrap_or("");
-        let snapshot = match version {
+        let found = match version {
+            "" => return self.load(&key).await?.ok_or_else(|| self.not_found(&self.path.name)),
             "0" => collection.cache.snapshot(),
-            "" => self.newest().await?,
             other => self.not_older_than(parse_revision(other)?).await?,
         };
-        let object = snapshot.get(&key).ok_or_else(|| self.not_found(&self.path.name))?;
-        self.object(StatusCode::OK, &object.raw, object.revision)
+        let object = found.get(&key).ok_or_else(|| self.not_found(&self.path.name))?;
+        Ok(Written { raw: object.raw.clone(), revision: object.revision })
     }
 
     /// GET of a collection.

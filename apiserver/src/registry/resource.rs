@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::schema::{self, Table};
+use api::schema::{self, Table, TypeId};
 use api::{Status, Value};
 use daemon::Tasks;
 use kinds::Strategy;
@@ -10,6 +10,7 @@ use store::cache::Decoded;
 use store::{Cache, CacheOptions, Clock, Entry, Key, KeyPrefix, Store};
 
 use super::object::{Head, Stored};
+use super::Config;
 use super::special::{self, Conversion, Hooks};
 
 /// One stored resource, whatever it is served as.
@@ -89,7 +90,9 @@ impl Collection {
     pub(crate) fn tree(&self, raw: &[u8], revision: u64) -> Result<Value, Status> {
         let parsed: Result<Value, _> = serde_json::from_slice(raw);
         let mut tree = parsed.map_err(|error| Status::internal(format!("decoding a stored {}: {error}", self.kind)))?;
-        api::meta::set(&mut tree, "resourceVersion", Value::String(revision.to_string()));
+        if revision > 0 {
+            api::meta::set(&mut tree, "resourceVersion", Value::String(revision.to_string()));
+        }
         Ok(tree)
     }
 }
@@ -107,7 +110,7 @@ impl Endpoint {
         let root = api::meta::as_object_mut(&mut served);
         root.insert("apiVersion".to_owned(), self.api_version().into());
         root.insert("kind".to_owned(), self.table.kind.into());
-        served
+        normalised(served, self.table.type_id)
     }
 
     /// A client's object as it is stored.
@@ -118,7 +121,8 @@ impl Endpoint {
         let home = api::GroupVersion::new(self.collection.group, self.collection.version);
         root.insert("apiVersion".to_owned(), home.to_string().into());
         root.insert("kind".to_owned(), self.collection.kind.into());
-        stored
+        let collection = &self.collection;
+        normalised(stored, schema::table().type_of(collection.group, collection.version, collection.kind))
     }
 
     /// Writes a stored object in full, as this version has it.
@@ -143,11 +147,17 @@ impl Endpoint {
     }
 }
 
+/// A converted tree as decoding would have left it.
+fn normalised(tree: Value, id: Option<TypeId>) -> Value {
+    let decoded = id.and_then(|id| schema::decode_value(tree.clone(), id).ok());
+    decoded.map_or(tree, |decoded| decoded.value)
+}
+
 /// Every stored resource of the table, as what it is served.
 pub(crate) fn endpoints(
     table: &'static Table,
     store: &Arc<dyn Store>,
-    hooks: impl Fn(&str, &str) -> Arc<dyn Hooks>,
+    config: &Config,
     tasks: &Tasks,
 ) -> Vec<Arc<Endpoint>> {
     let mut collections: Vec<Arc<Collection>> = Vec::new();
@@ -156,7 +166,7 @@ pub(crate) fn endpoints(
         let home = home(table, served);
         let known = collections.iter().find(|c| c.group == home.group && c.resource == home.name).cloned();
         let collection = known.unwrap_or_else(|| {
-            let made = Arc::new(Collection::new(store, home, hooks(home.group, home.name), tasks));
+            let made = Arc::new(Collection::new(store, home, special::hooks(config, home.group, home.name), tasks));
             collections.push(made.clone());
             made
         });

@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
-use api::{Reason, Status, Value, meta};
+use api::patch::{self, PatchType};
+use api::schema::TypeId;
+use api::{GroupVersionKind, Reason, Status, Value, meta};
 use http::{HeaderMap, StatusCode};
 
 use super::Registry;
 use super::call::Call;
-use super::patch::PatchKind;
+use super::options::FieldValidation;
 use super::resource::Endpoint;
+use super::special::{self, Part};
 use super::update::{Change, Outcome};
-use super::write;
+use super::write::{self, Written};
 use crate::answer::{self, Request, Response};
 use crate::negotiate::{self, Accept, Format, Offer};
 use crate::request::{Context, ResourcePath, Verb};
+
+const PATCH_TYPES: &str = "application/json-patch+json, application/merge-patch+json, \
+    application/strategic-merge-patch+json, application/apply-patch+yaml";
 
 impl Registry {
     pub(crate) async fn answer(
@@ -23,14 +29,18 @@ impl Registry {
         request: Request,
         pretty: bool,
     ) -> Result<Response, Status> {
-        let endpoint = self.endpoint(&path.group, &path.version, &path.resource).ok_or_else(Status::unknown_path)?;
-        check_verb(endpoint, path)?;
         let (parts, body) = request.into_parts();
         let offer = Offer { table: true, stream: path.verb == Verb::Watch };
+        let Some(endpoint) = self.endpoint(&path.group, &path.version, &path.resource) else {
+            let offer = Offer { table: path.verb != Verb::Create, ..offer };
+            let accept = negotiate::accept(&parts.headers, pretty, offer)?;
+            return special::unstored(self, (context, path), accept, &parts.headers, body).await;
+        };
+        check_verb(endpoint, path)?;
         let accept = negotiate::accept(&parts.headers, pretty, offer)?;
         let call = Call { registry: self, endpoint, context, path, accept };
         match path.verb {
-            Verb::Get => call.get().await,
+            Verb::Get => call.read().await,
             Verb::List => call.list_collection().await,
             Verb::Watch => call.watch().await,
             Verb::Create => call.post(&parts.headers, &answer::read(body).await?).await,
@@ -78,11 +88,13 @@ fn method_not_allowed() -> Status {
 
 impl Call<'_> {
     async fn post(&self, headers: &HeaderMap, body: &[u8]) -> Result<Response, Status> {
-        if !self.path.subresource.is_empty() {
-            return Err(not_served(&self.path.subresource));
-        }
         let format = negotiate::content(headers)?;
         let options = self.write_options("CreateOptions")?;
+        if !self.path.subresource.is_empty() {
+            let action = special::action(&self.path.group, &self.path.resource, &self.path.subresource);
+            let action = action.ok_or_else(|| not_served(&self.path.subresource))?;
+            return action.run(self, body, format, &options).await;
+        }
         let gvk = self.endpoint.table.gvk();
         let object = write::decode(self, body, format, &gvk, options.field_validation)?;
         let written = self.create_object(object, &options).await?;
@@ -92,43 +104,127 @@ impl Call<'_> {
     async fn put(&self, headers: &HeaderMap, body: &[u8]) -> Result<Response, Status> {
         let options = self.write_options("UpdateOptions")?;
         let format = negotiate::content(headers)?;
-        let gvk = self.endpoint.table.gvk();
-        let mut served = write::decode(self, body, format, &gvk, options.field_validation)?;
+        let shape = self.shape();
+        let mut served = write::decode(self, body, format, &shape.gvk, options.field_validation)?;
         write::ensure_namespace(self, &mut served)?;
         write::ensure_name(&mut served, &self.path.name)?;
         write::dedup_owners(self, &mut served, false);
-        let mut stored = self.endpoint.stored(served.clone());
-        write::default(self, &mut stored);
-        let uid = meta::uid(&stored).to_owned();
-        let make = |_: &Value| Ok(stored.clone());
+        let make = |old: &Value| shape.put_into(self, old, served.clone());
+        let uid = meta::uid(&served);
         let change = Change {
             make: &make,
-            uid: Some(uid.as_str()).filter(|uid| !uid.is_empty()),
+            uid: Some(uid).filter(|uid| !uid.is_empty()),
             create: Some(&served),
             options: &options,
         };
         let outcome = self.update_object(&change).await?;
-        self.changed(&outcome)
+        self.changed(&shape, &outcome)
     }
 
     async fn patch(&self, headers: &HeaderMap, body: &[u8]) -> Result<Response, Status> {
-        let kind = PatchKind::of(&negotiate::media_type(headers))?;
+        let kind = patch_type(&negotiate::media_type(headers))?;
         let options = self.write_options("PatchOptions")?;
-        let patch: Value = serde_json::from_slice(body).map_err(|error| Status::bad_request(error.to_string()))?;
+        let shape = self.shape();
         let make = |old: &Value| {
-            let served = self.patched(kind, &patch, &self.endpoint.served(old.clone()))?;
-            let mut stored = self.endpoint.stored(served);
-            write::default(self, &mut stored);
-            Ok(stored)
+            let served = shape.take_from(self, old)?;
+            let mut patched = self.patched(kind, &served, body, &shape, options.field_validation)?;
+            write::ensure_namespace(self, &mut patched)?;
+            write::ensure_name(&mut patched, &self.path.name)?;
+            shape.put_into(self, old, patched)
         };
         let change = Change { make: &make, uid: None, create: None, options: &options };
         let outcome = self.update_object(&change).await?;
-        self.changed(&outcome)
+        self.changed(&shape, &outcome)
     }
 
-    fn changed(&self, outcome: &Outcome) -> Result<Response, Status> {
+    fn patched(
+        &self,
+        kind: PatchType,
+        served: &Value,
+        body: &[u8],
+        shape: &Shape,
+        validation: FieldValidation,
+    ) -> Result<Value, Status> {
+        let id = shape.type_id.ok_or_else(|| not_served(&self.path.subresource))?;
+        let patched = patch::apply(kind, served, body, id, validation != FieldValidation::Ignore)?;
+        if validation == FieldValidation::Strict && !patched.strict.is_empty() {
+            return Err(patched.strict_error());
+        }
+        write::report(self, &patched.strict, &shape.gvk, validation)?;
+        Ok(patched.value)
+    }
+
+    fn changed(&self, shape: &Shape, outcome: &Outcome) -> Result<Response, Status> {
         let code = if outcome.created { StatusCode::CREATED } else { StatusCode::OK };
-        self.object(code, &outcome.written.raw, outcome.written.revision)
+        self.shaped(shape, code, &outcome.written)
+    }
+
+    /// Answers with an object, or with what a subresource shows of it.
+    fn shaped(&self, shape: &Shape, code: StatusCode, written: &Written) -> Result<Response, Status> {
+        if shape.part.is_none() {
+            return self.object(code, &written.raw, written.revision);
+        }
+        let stored = self.collection().tree(&written.raw, written.revision)?;
+        self.part(code, shape.take_from(self, &stored)?)
+    }
+
+    /// GET of one object, or of what a subresource shows of it.
+    async fn read(&self) -> Result<Response, Status> {
+        let shape = self.shape();
+        let found = self.find().await?;
+        self.shaped(&shape, StatusCode::OK, &found)
+    }
+
+    /// What is read and written at this request's path.
+    fn shape(&self) -> Shape {
+        let subresource = self.endpoint.table.subresource(&self.path.subresource);
+        match subresource {
+            Some(sub) => Shape {
+                gvk: GroupVersionKind::new(sub.group, sub.version, sub.kind),
+                type_id: sub.type_id,
+                part: special::part(&self.path.group, &self.path.resource, &self.path.subresource),
+            },
+            None => Shape { gvk: self.endpoint.table.gvk(), type_id: self.endpoint.table.type_id, part: None },
+        }
+    }
+}
+
+/// The kind at a path: the object's own, or that of a part of it.
+struct Shape {
+    gvk: GroupVersionKind,
+    type_id: Option<TypeId>,
+    part: Option<&'static dyn Part>,
+}
+
+impl Shape {
+    /// The served form of a stored object.
+    fn take_from(&self, call: &Call<'_>, stored: &Value) -> Result<Value, Status> {
+        let Some(part) = self.part else { return Ok(call.endpoint.served(stored.clone())) };
+        let mut taken = part.of(stored)?;
+        let root = meta::as_object_mut(&mut taken);
+        root.insert("kind".to_owned(), self.gvk.kind.as_str().into());
+        root.insert("apiVersion".to_owned(), self.gvk.api_version().into());
+        Ok(taken)
+    }
+
+    /// The stored object with a served form in it.
+    fn put_into(&self, call: &Call<'_>, old: &Value, served: Value) -> Result<Value, Status> {
+        let mut stored = match self.part {
+            Some(part) => part.into(old, &served)?,
+            None => call.endpoint.stored(served),
+        };
+        write::default(call, &mut stored);
+        Ok(stored)
+    }
+}
+
+fn patch_type(media_type: &str) -> Result<PatchType, Status> {
+    match PatchType::from_content_type(media_type) {
+        Some(PatchType::Apply) => Err(negotiate::unsupported("server-side apply is not served yet")),
+        Some(kind) => Ok(kind),
+        None => Err(negotiate::unsupported(&format!(
+            "the body of the request was in an unknown format - accepted media types include: {PATCH_TYPES}"
+        ))),
     }
 }
 

@@ -1,17 +1,35 @@
 //! What single kinds do beyond the generic engine. Architecture invariant: the only part of the registry that names a kind.
 
+mod binding;
+mod component_status;
+mod events;
+mod eviction;
+mod namespace;
+mod scale;
+mod service;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Status, Value};
 use async_trait::async_trait;
+use http::HeaderMap;
 use jiff::Timestamp;
+use serde_json::json;
 
-use super::options::DeleteOptions;
+use super::call::Call;
+use super::options::{DeleteOptions, WriteOptions};
+use super::{Config, Registry};
+use crate::answer::{self, Body, Response};
+use crate::negotiate::{self, Accept, Format};
+use crate::request::{Context, ResourcePath, Verb};
 
 /// Steps of the write pipeline that a kind takes part in.
 #[async_trait]
 pub(crate) trait Hooks: Send + Sync + 'static {
+    /// At start: everything that is stored.
+    fn rebuild(&self, _objects: &mut dyn Iterator<Item = Value>) {}
+
     /// How long an object lives; None is for ever.
     fn ttl(&self) -> Option<Duration> {
         None
@@ -93,8 +111,90 @@ struct Plain;
 impl Hooks for Plain {}
 
 /// The steps of a resource.
-pub(crate) fn hooks(_group: &str, _resource: &str) -> Arc<dyn Hooks> {
-    Arc::new(Plain)
+pub(crate) fn hooks(config: &Config, group: &str, resource: &str) -> Arc<dyn Hooks> {
+    match (group, resource) {
+        ("", "events") => Arc::new(events::Events { ttl: config.event_ttl }),
+        ("", "namespaces") => Arc::new(namespace::Namespaces),
+        ("", "services") => Arc::new(service::Services::new(config.service_ips, config.node_ports.clone())),
+        ("batch", "jobs") => Arc::new(Jobs),
+        _ => Arc::new(Plain),
+    }
+}
+
+/// The steps of jobs: their pods stay unless the caller says otherwise, which is worth a word.
+struct Jobs;
+
+impl Hooks for Jobs {
+    fn delete_warning(&self, options: &DeleteOptions) -> Option<&'static str> {
+        let silent = options.propagation.is_none() && options.orphan_dependents.is_none();
+        silent.then_some(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
+        )
+    }
+}
+
+/// A part of an object that is read and written as a kind of its own.
+pub(crate) trait Part: Send + Sync {
+    /// The part; apiVersion and kind are set by the caller.
+    fn of(&self, object: &Value) -> Result<Value, Status>;
+
+    /// The object with a changed part.
+    fn into(&self, object: &Value, part: &Value) -> Result<Value, Status>;
+}
+
+/// The part that a subresource shows; None when it shows the object itself.
+pub(crate) fn part(group: &str, resource: &str, subresource: &str) -> Option<&'static dyn Part> {
+    match subresource {
+        "scale" => scale::of(group, resource),
+        _ => None,
+    }
+}
+
+/// The cells of a part's table row.
+pub(crate) fn part_cells(part: &Value, now: Timestamp) -> Vec<Value> {
+    scale::cells(part, now)
+}
+
+/// A subresource that does something when it is created.
+#[async_trait]
+pub(crate) trait Action: Send + Sync {
+    /// Reads the body, does it, and answers.
+    async fn run(&self, call: &Call<'_>, body: &[u8], format: Format, options: &WriteOptions) -> Result<Response, Status>;
+}
+
+/// The action of a subresource.
+pub(crate) fn action(group: &str, resource: &str, subresource: &str) -> Option<&'static dyn Action> {
+    match (group, resource, subresource) {
+        ("", "pods", "binding") => Some(&binding::Bind),
+        ("", "pods", "eviction") => Some(&eviction::Evict),
+        _ => None,
+    }
+}
+
+/// A request on a resource that is not stored.
+pub(crate) async fn unstored(
+    registry: &Registry,
+    (context, path): (&Context, &ResourcePath),
+    accept: Accept,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Status> {
+    match (path.group.as_str(), path.resource.as_str(), path.verb) {
+        ("", "componentstatuses", _) => component_status::answer(registry, path, accept).await,
+        ("", "bindings", Verb::Create) => {
+            let endpoint = registry.endpoint("", "v1", "pods").ok_or_else(Status::unknown_path)?;
+            let call = Call { registry, endpoint, context, path, accept };
+            let options = call.write_options("CreateOptions")?;
+            let format = negotiate::content(headers)?;
+            binding::Bind.run(&call, &answer::read(body).await?, format, &options).await
+        }
+        _ => Err(Status::unknown_path()),
+    }
+}
+
+/// A `Status` of success, as answered by actions.
+pub(crate) fn success(code: u16) -> Value {
+    json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code })
 }
 
 /// How a resource is served in another version than it is stored in.
@@ -112,8 +212,11 @@ pub(crate) trait Conversion: Send + Sync {
 }
 
 /// The conversion of a resource that is stored otherwise than it is served.
-pub(crate) fn conversion(_group: &str, _version: &str, _resource: &str) -> Option<&'static dyn Conversion> {
-    None
+pub(crate) fn conversion(group: &str, _version: &str, resource: &str) -> Option<&'static dyn Conversion> {
+    match (group, resource) {
+        ("events.k8s.io", "events") => Some(&events::NewEvents),
+        _ => None,
+    }
 }
 
 /// The segments of a resource's keys, as upstream lays them out.

@@ -75,7 +75,7 @@ impl Layout<'_> {
     }
 }
 
-fn column(column: &Column) -> Value {
+pub(crate) fn column(column: &Column) -> Value {
     json!({
         "name": column.name, "type": column.kind, "format": column.format,
         "description": column.description, "priority": column.priority,

@@ -12,7 +12,9 @@ use crate::answer::Body;
 use crate::authorize::{Attributes, Rules, Ruling};
 use crate::request::{Target, User, Verb, Warnings};
 
+mod every;
 mod objects;
+mod rules;
 
 /// Allows everything.
 struct Anything;
@@ -45,14 +47,14 @@ pub(crate) async fn server() -> Server {
     server_with(Vec::new()).await
 }
 
-pub(crate) async fn server_with(plugins: Vec<Arc<dyn Plugin>>) -> Server {
+pub(crate) async fn server_with(plugins: Vec<Arc<dyn crate::admission::Plugin>>) -> Server {
     let directory = tempfile::tempdir().unwrap();
     let start = std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let mut options = store::Options::new(start);
     options.sync = false;
     let store = Arc::new(store::EmbeddedStore::open(directory.path(), options).unwrap());
     let tasks = Tasks::new(Drain::never());
-    let registry = Registry::new(store, Config::default(), &tasks, Arc::new(Anything), plugins);
+    let registry = Registry::new(store, Config::default(), tasks, Arc::new(Anything), Chain::new(plugins));
     registry.start().await.unwrap();
     Server { registry, _directory: directory }
 }

@@ -120,46 +120,32 @@ pub(crate) fn stored_type(endpoint: &Endpoint) -> Option<TypeId> {
 /// Runs the mutating plug-ins, then fills defaults again and prunes.
 pub(crate) async fn mutate(call: &Call<'_>, admission: &Admission<'_>, object: Value) -> Result<Value, Status> {
     let mut attributes = attributes(call, admission, Some(object));
-    let mut ran = false;
-    for plugin in &call.registry.plugins {
-        if plugin.handles(&attributes) {
-            plugin.admit(&mut attributes).await?;
-            ran = true;
-        }
-    }
+    call.registry.plugins.admit(&mut attributes).await?;
     let object = attributes.object.take().unwrap_or_default();
-    if !ran {
-        return Ok(object);
-    }
     let mut object = normalise(call.endpoint, object)?;
     default(call, &mut object);
     Ok(object)
 }
 
+/// Runs the mutating plug-ins on what is no stored object, such as a binding.
+pub(crate) async fn mutate_part(call: &Call<'_>, admission: &Admission<'_>, part: Value) -> Result<Value, Status> {
+    let mut attributes = attributes(call, admission, Some(part));
+    call.registry.plugins.admit(&mut attributes).await?;
+    Ok(attributes.object.take().unwrap_or_default())
+}
+
 /// Runs the validating plug-ins on the final object; gives it back.
 pub(crate) async fn admit(call: &Call<'_>, admission: &Admission<'_>, object: Value) -> Result<Value, Status> {
     let mut attributes = attributes(call, admission, Some(object));
-    for plugin in &call.registry.plugins {
-        if plugin.handles(&attributes) {
-            plugin.validate(&attributes).await?;
-        }
-    }
+    call.registry.plugins.validate(&attributes).await?;
     Ok(attributes.object.take().unwrap_or_default())
 }
 
 /// Runs all plug-ins on a deletion.
 pub(crate) async fn admit_delete(call: &Call<'_>, admission: &Admission<'_>) -> Result<(), Status> {
     let mut attributes = attributes(call, admission, None);
-    for plugin in &call.registry.plugins {
-        if plugin.handles(&attributes) {
-            plugin.admit(&mut attributes).await?;
-        }
-    }
-    for plugin in &call.registry.plugins {
-        if plugin.handles(&attributes) {
-            plugin.validate(&attributes).await?;
-        }
-    }
+    call.registry.plugins.admit(&mut attributes).await?;
+    call.registry.plugins.validate(&attributes).await?;
     Ok(())
 }
 

@@ -1,11 +1,11 @@
 //! What the embedded store and the watch cache do per second, and how long one client waits.
 //!
 //! Values are 1 KB, every put waits for the disk, clients and store share the machine.
-//! `cargo bench -p store --bench store`.
+//! `cargo bench -p store --bench store`, with the name of a case at the end to run only that one.
 
 use std::hint::black_box;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -21,17 +21,25 @@ const KEYS: usize = 20_000;
 type BytesCache = Arc<Cache<Bytes>>;
 
 fn main() {
+    let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let wanted = |case: &str| wanted.as_ref().is_none_or(|wanted| wanted == case);
     let runtime = Runtime::new().expect("a runtime");
     println!("{:<34} {:>12} {:>9} {:>9} {:>9}", "case", "per second", "p50 us", "p99 us", "per batch");
-    for clients in [1, 100, 1000] {
-        runtime.block_on(puts(clients));
+    if wanted("puts") {
+        [1, 100, 1000].into_iter().for_each(|clients| runtime.block_on(puts(clients)));
     }
-    runtime.block_on(gets());
-    for watchers in [1, 20, 100, 1000] {
-        runtime.block_on(fan_out(watchers));
+    if wanted("gets") {
+        runtime.block_on(gets());
     }
-    runtime.block_on(delay());
-    runtime.block_on(restart());
+    if wanted("fan-out") {
+        [1, 20, 100, 1000].into_iter().for_each(|watchers| runtime.block_on(fan_out(watchers)));
+    }
+    if wanted("delay") {
+        runtime.block_on(delay());
+    }
+    if wanted("restart") {
+        runtime.block_on(restart());
+    }
 }
 
 fn open() -> (tempfile::TempDir, Arc<EmbeddedStore>) {
@@ -44,8 +52,11 @@ fn key(n: usize) -> Key {
     Key::new(["pods", "default", &format!("web-{:06}", n % KEYS)]).expect("a key")
 }
 
+/// The same bytes for all, as making them is the client's work.
 fn value() -> Bytes {
-    Bytes::from((0..VALUE_BYTES).map(|n| ((n * n * 31) >> 3) as u8 | 1).collect::<Vec<_>>())
+    static VALUE: LazyLock<Bytes> =
+        LazyLock::new(|| (0..VALUE_BYTES).map(|n| ((n * n * 31) >> 3) as u8 | 1).collect::<Vec<_>>().into());
+    VALUE.clone()
 }
 
 async fn put(store: &EmbeddedStore, n: usize) -> u64 {

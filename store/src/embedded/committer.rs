@@ -72,10 +72,12 @@ impl Committer {
             }
         }
         let expired = transaction.changes().len() as u64;
-        let full = self.journal.is_full();
+        let full = self.journal.is_for_deletions();
         let decide = |write| decide(&mut transaction, write, now_millis, full);
         let answers: Vec<_> = writes.into_iter().map(decide).collect();
-        match self.make_durable(&transaction, now_millis) {
+        let durable = self.make_durable(&transaction, now_millis);
+        self.shared.set_full(self.journal.is_full());
+        match durable {
             Ok(()) => {
                 self.publish(transaction, now_millis);
                 self.shared.counters.expired.add(expired);
@@ -94,7 +96,6 @@ impl Committer {
             return Err(AppendError::Failed { reason: reason.to_string() });
         }
         let appended = self.journal.append(changes, now_millis, &self.shared);
-        self.shared.set_full(self.journal.is_full() || appended == Err(AppendError::Full));
         if let Err(AppendError::Failed { reason }) = &appended {
             self.shared.refuse_writes(reason.clone());
         }
@@ -133,6 +134,7 @@ impl Committer {
             self.forget_at_millis = self.shared.forget(None, now_millis);
         }
         let shared = &self.shared;
+        shared.set_full(self.journal.is_full());
         self.journal.housekeeping(|| Arc::clone(&shared.state()), self.expiry.deadlines(), shared);
     }
 

@@ -59,6 +59,7 @@ pub(super) struct Journal {
     file: Box<dyn LogFile>,
     files: Files,
     buffer: Vec<u8>,
+    write_found_no_space: bool,
 }
 
 impl Journal {
@@ -79,12 +80,18 @@ impl Journal {
             file,
             files,
             buffer: Vec::new(),
+            write_found_no_space: false,
         })
     }
 
     /// Whether there will be no room for another segment. What is left of this one is for deletions.
-    pub(super) fn is_full(&self) -> bool {
+    pub(super) fn is_for_deletions(&self) -> bool {
         self.files.is_full()
+    }
+
+    /// Whether the last attempt to write or to make a segment found no space.
+    pub(super) fn is_full(&self) -> bool {
+        self.write_found_no_space || self.files.is_full()
     }
 
     /// Writes a batch and waits until it is safe.
@@ -104,6 +111,7 @@ impl Journal {
             shared.counters.sync_nanos.add(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
         }
         shared.counters.log_bytes.add(bytes);
+        self.write_found_no_space = false;
         self.position.offset += bytes;
         self.position.log_bytes += bytes;
         if self.buffer.capacity() > BUFFER_KEEP_BYTES {
@@ -137,6 +145,7 @@ impl Journal {
         match self.file.set_len(self.position.offset) {
             Ok(()) => {
                 self.position.bytes = self.position.offset;
+                self.write_found_no_space = true;
                 AppendError::Full
             }
             Err(error) => failed("take back a write to", &error),

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use store::{Disk, EmbeddedStore, Error, Expect, KeyPrefix, LogFile, OpenError, Options, RangeRequest, Store};
+use store::{Clock, Disk, EmbeddedStore, Error, Expect, KeyPrefix, LogFile, OpenError, Options, RangeRequest, Store};
 use tokio::task::JoinSet;
 
 use crate::embedded::{key, options, put};
@@ -211,6 +211,40 @@ async fn a_full_disk_refuses_writes_until_there_is_room() {
     assert_eq!(store.revision().await.unwrap(), last);
     let page = store.range(RangeRequest::all(KeyPrefix::root())).await.unwrap();
     assert_eq!(page.entries.iter().map(|entry| entry.key.name()).collect::<Vec<_>>(), ["web-0001", "web-0003"]);
+}
+
+#[tokio::test]
+async fn without_room_for_a_segment_only_deletions_are_accepted() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("store");
+    let now = Arc::new(AtomicU64::new(0));
+    let clock = Clock::custom({
+        let now = now.clone();
+        move || now.load(Ordering::Relaxed)
+    });
+    let store = EmbeddedStore::open(&dir, Options { clock, segment_bytes: 256 << 10, ..options() }).unwrap();
+    // Without its directory, the store can fill the segments it has and make no further one.
+    std::fs::rename(&dir, parent.path().join("gone")).unwrap();
+    let mut written = 0;
+    let full = loop {
+        now.fetch_add(2000, Ordering::Relaxed);
+        match put(&store, written, &[b'x'; 10_000]).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 1000, "the store never noticed");
+    };
+    assert!(matches!(full, Error::Full), "{full:?}");
+    assert!(store.health().await.is_err() && store.counters().full.get() == 1);
+    store.delete(key(0), Expect::Any).await.unwrap();
+    std::fs::rename(parent.path().join("gone"), &dir).unwrap();
+    let deadline = std::time::Instant::now() + crate::contract::SOON;
+    while put(&store, 0, b"room again").await.is_err() {
+        now.fetch_add(2000, Ordering::Relaxed);
+        assert!(std::time::Instant::now() < deadline, "the store never noticed that there is room");
+        tokio::task::yield_now().await;
+    }
+    assert!(store.health().await.is_ok());
 }
 
 proptest! {

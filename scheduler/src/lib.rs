@@ -1,1 +1,186 @@
-//! scheduler.
+//! The scheduler: gives pods nodes.
+//!
+//! ```text
+//! Nodes, Pods, Namespaces -> cache (nodes with their pods) -> snapshot \
+//!                        \-> queue (waiting, backing off)  -> decide (pure: filter, score) -> assume -> bind
+//!                                                            \-> no node: preempt (pure), condition, event, wait
+//! ```
+//!
+//! Constraints, in order: a decision is made on one snapshot and sees every earlier decision; binding never holds up
+//! the next decision; a pod that no node takes waits until something happens that could change that.
+
+mod bind;
+mod cache;
+mod config;
+mod cycle;
+mod framework;
+mod health;
+mod model;
+mod plugins;
+mod queue;
+mod watch;
+
+use std::{sync::Arc, time::Duration};
+
+use daemon::{Drain, Tasks};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::Client;
+use reconcile::{Informer, Informers, LeaderLease, Recorder};
+use tracing::{debug, info, warn};
+
+pub use self::config::{Args, Config, ConfigError};
+use self::{
+    bind::Binder,
+    cache::Cache,
+    cycle::{Cursor, Preemption, decide, preempt},
+    queue::{Queue, Waiting},
+};
+
+/// Why the scheduler ends.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another scheduler decides now.
+    #[error("the scheduler lost its lease")]
+    Lost(#[from] reconcile::lease::Lost),
+    /// The health address is taken or not ours.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// As configured.
+        address: std::net::SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+const LEASE: (&str, &str) = ("kube-system", "kube-scheduler");
+const COMPONENT: &str = "default-scheduler";
+const JOIN: Duration = Duration::from_secs(5);
+
+/// Decides until the drain.
+///
+/// # Errors
+/// When the lease is lost, so that the caller can start again with fresh caches, or the health port is taken.
+pub async fn run(config: Config, client: Client, drain: Drain) -> Result<(), Error> {
+    let config = Arc::new(config);
+    let tasks = Tasks::new(drain.clone());
+    if let Some(address) = config.health_listen {
+        health::serve(address, &tasks).await?;
+    }
+    let scheduler = Scheduler::new(config.clone(), client.clone(), tasks.clone());
+    let lead = async |leading: Drain| {
+        leading.run(scheduler.follow()).await;
+    };
+    let outcome = if config.leader_elect {
+        LeaderLease::new(client, LEASE.0, LEASE.1, &config.identity).run(&drain, lead).await
+    } else {
+        lead(drain).await;
+        Ok(())
+    };
+    if let Err(late) = tasks.join(JOIN).await {
+        warn!(%late, "ending anyway");
+    }
+    Ok(outcome?)
+}
+
+struct Scheduler {
+    config: Arc<Config>,
+    cache: Arc<Cache>,
+    queue: Arc<Queue>,
+    binder: Arc<Binder>,
+    informers: Informers,
+    budgets: Informer<PodDisruptionBudget>,
+    tasks: Tasks,
+}
+
+impl Scheduler {
+    fn new(config: Arc<Config>, client: Client, tasks: Tasks) -> Self {
+        let informers = Informers::new(client.clone(), tasks.clone());
+        let recorder = Recorder::new(client.clone(), &tasks, COMPONENT, None);
+        Self {
+            cache: Arc::default(),
+            queue: Arc::new(Queue::new(config.delays)),
+            binder: Arc::new(Binder { client, recorder }),
+            budgets: informers.of(),
+            informers,
+            config,
+            tasks,
+        }
+    }
+
+    async fn follow(&self) {
+        let names = self.config.profiles.keys().cloned().collect();
+        watch::follow(&self.informers, &self.cache, &self.queue, names).await;
+        info!("deciding");
+        let mut cursor = Cursor::default();
+        loop {
+            let waiting = self.queue.next().await;
+            self.one(waiting, &mut cursor);
+            // Decisions are pure computation: let the reflectors in between.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn one(&self, waiting: Waiting, cursor: &mut Cursor) {
+        let pod = &waiting.pod;
+        if pod.terminating || self.cache.has_pod(&pod.uid) {
+            self.queue.remove(&pod.key);
+            return;
+        }
+        let Some(profile) = self.config.profiles.get(watch::scheduler_name(&pod.object)) else {
+            self.queue.remove(&pod.key);
+            return;
+        };
+        let (snapshot, nominated) = (self.cache.snapshot(), self.cache.nominated(pod));
+        match decide(profile, pod, &snapshot, &nominated, cursor) {
+            Ok(node) => self.bind(waiting, node),
+            Err(unfit) => {
+                let outcome = if profile.preempts {
+                    preempt(profile, pod, &snapshot, &unfit, &nominated, &self.budgets.list())
+                } else {
+                    Preemption::Useless(String::new())
+                };
+                self.refuse(waiting, &unfit, outcome);
+            }
+        }
+    }
+
+    fn bind(&self, waiting: Waiting, node: String) {
+        debug!(pod = %waiting.pod.key, node, "decided");
+        for key in self.cache.nominated_below(&node, waiting.pod.priority) {
+            debug!(pod = %key, node, "its nominated node went to a more important pod");
+        }
+        self.cache.assume(Arc::new(waiting.pod.on(&node)));
+        self.queue.remove(&waiting.pod.key);
+        let (cache, queue, binder) = (self.cache.clone(), self.queue.clone(), self.binder.clone());
+        self.tasks.spawn("bind", async move {
+            if let Err(failure) = binder.bind(&waiting.pod, &node).await {
+                cache.forget(&waiting.pod.uid);
+                if failure.is_final() {
+                    debug!(pod = %waiting.pod.key, %failure, "the pod is gone or has a node");
+                    return;
+                }
+                warn!(pod = %waiting.pod.key, node, %failure, "binding failed");
+                queue.failed(&waiting);
+                binder.refused(&waiting.pod, &failure.to_string(), "SchedulerError", None).await;
+            }
+        });
+    }
+
+    fn refuse(&self, waiting: Waiting, unfit: &cycle::Unfit, outcome: Preemption) {
+        let (message, node, victims) = match outcome {
+            Preemption::Victims { node, pods } => (unfit.message(""), Some(node), pods),
+            Preemption::Useless(why) => (unfit.message(&why), None, Vec::new()),
+        };
+        let pod = waiting.pod.clone();
+        self.cache.nominate(&pod, node.as_deref().unwrap_or(""));
+        self.queue.unschedulable(&waiting, unfit.wakes);
+        let binder = self.binder.clone();
+        self.tasks.spawn("refuse", async move {
+            for victim in victims {
+                binder.preempt(&victim, &pod, node.as_deref().unwrap_or("")).await;
+            }
+            binder.refused(&pod, &message, "Unschedulable", node.as_deref()).await;
+        });
+    }
+}

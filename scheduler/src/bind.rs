@@ -1,0 +1,104 @@
+//! Decisions on their way to the API: bindings, conditions, events, evictions of victims.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, Error as KubeError,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use reconcile::{EventType, Recorder};
+use serde_json::{Value, json};
+use tracing::debug;
+
+use crate::model::PodInfo;
+
+/// A binding that was refused.
+#[derive(Debug, thiserror::Error)]
+#[error("binding rejected: {0}")]
+pub(crate) struct BindError(KubeError);
+
+impl BindError {
+    /// The pod is gone or has a node already: there is nothing left to decide.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(&self.0, KubeError::Api(status) if matches!(status.code, 404 | 409))
+    }
+}
+
+pub(crate) struct Binder {
+    pub(crate) client: Client,
+    pub(crate) recorder: Recorder,
+}
+
+impl Binder {
+    fn pods(&self, namespace: &str) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    pub(crate) async fn bind(&self, pod: &PodInfo, node: &str) -> Result<(), BindError> {
+        let binding = json!({
+            "apiVersion": "v1", "kind": "Binding",
+            "metadata": {"name": pod.key.name, "namespace": pod.key.namespace, "uid": pod.uid},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+        });
+        let pods = self.pods(&pod.key.namespace);
+        let created =
+            pods.create_subresource::<_, Value>("binding", &pod.key.name, &PostParams::default(), &binding).await;
+        created.map_err(BindError)?;
+        let message = format!("Successfully assigned {} to {node}", pod.key);
+        self.recorder.event(&*pod.object, EventType::Normal, "Scheduled", message);
+        Ok(())
+    }
+
+    /// Tells users why a pod has no node, and where room is being made for it.
+    pub(crate) async fn refused(&self, pod: &PodInfo, message: &str, reason: &str, nominated: Option<&str>) {
+        self.recorder.event(&*pod.object, EventType::Warning, "FailedScheduling", message);
+        let told = condition(pod).is_some_and(|(r, m)| r == reason && m == message);
+        if told && nominated.unwrap_or("") == pod.nominated {
+            return;
+        }
+        let now = api::time::seconds(daemon::clock::now());
+        let mut status = json!({"conditions": [{
+            "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
+            "lastProbeTime": null, "lastTransitionTime": now,
+            "observedGeneration": pod.object.metadata.generation,
+        }]});
+        if let Some(node) = nominated {
+            status["nominatedNodeName"] = json!(node);
+        }
+        let patch = json!({"metadata": {"uid": pod.uid}, "status": status});
+        let pods = self.pods(&pod.key.namespace);
+        let patched = pods.patch_status(&pod.key.name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+        if let Err(error) = patched {
+            debug!(pod = %pod.key, %error, "the pod's condition was not written");
+        }
+    }
+
+    /// Removes a victim, with the condition that says why.
+    pub(crate) async fn preempt(&self, victim: &PodInfo, by: &PodInfo, node: &str) {
+        let pods = self.pods(&victim.key.namespace);
+        let now = api::time::seconds(daemon::clock::now());
+        let message = format!("{}: preempting to accommodate a higher priority pod", crate::COMPONENT);
+        let patch = json!({"metadata": {"uid": victim.uid}, "status": {"conditions": [{
+            "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": message,
+            "lastTransitionTime": now,
+        }]}});
+        let patched = pods.patch_status(&victim.key.name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+        if let Err(error) = patched {
+            debug!(pod = %victim.key, %error, "the victim's condition was not written");
+        }
+        let uid = Preconditions { uid: Some(victim.uid.clone()), resource_version: None };
+        let delete = DeleteParams { preconditions: Some(uid), ..DeleteParams::default() };
+        match pods.delete(&victim.key.name, &delete).await {
+            Ok(_) => {
+                let message = format!("Preempted by pod {} on node {node}", by.uid);
+                self.recorder.event(&*victim.object, EventType::Normal, "Preempted", message);
+            }
+            Err(error) => debug!(pod = %victim.key, %error, "the victim was not removed"),
+        }
+    }
+}
+
+fn condition(pod: &PodInfo) -> Option<(&str, &str)> {
+    let conditions = pod.object.status.as_ref()?.conditions.as_ref()?;
+    let scheduled = conditions.iter().find(|c| c.type_ == "PodScheduled")?;
+    Some((scheduled.reason.as_deref()?, scheduled.message.as_deref()?))
+}

@@ -1,0 +1,173 @@
+//! Decisions by table: nodes and pods in, a node or upstream's message out.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::cache::Cache;
+
+fn node(name: &str, change: Value) -> Value {
+    let mut node = json!({
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "zone": name}},
+        "spec": {}, "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "110"}},
+    });
+    merge(&mut node, change);
+    node
+}
+
+fn pod(name: &str, node: &str, spec: Value) -> Value {
+    let container = json!({"name": "c", "image": "web", "resources": {"requests": {"cpu": "1"}}});
+    let mut pod = json!({
+        "metadata": {"name": name, "namespace": "default", "uid": name, "labels": {"app": "web"}},
+        "spec": {"containers": [container]},
+    });
+    if !node.is_empty() {
+        pod["spec"]["nodeName"] = json!(node);
+    }
+    merge(&mut pod["spec"], spec);
+    pod
+}
+
+fn merge(into: &mut Value, change: Value) {
+    match (into, change) {
+        (Value::Object(into), Value::Object(change)) => {
+            change.into_iter().for_each(|(k, v)| merge(into.entry(k).or_insert(Value::Null), v));
+        }
+        (into, change) => *into = change,
+    }
+}
+
+fn info(pod: Value) -> Arc<PodInfo> {
+    Arc::new(PodInfo::new(Arc::new(serde_json::from_value(pod).unwrap())))
+}
+
+fn snapshot(nodes: Vec<Value>, pods: Vec<Value>) -> Snapshot {
+    let cache = Cache::default();
+    cache.set_namespace("default", Some(Default::default()));
+    nodes.into_iter().for_each(|n| cache.set_node(&serde_json::from_value(n).unwrap()));
+    pods.into_iter().for_each(|p| cache.set_pod(info(p)));
+    cache.snapshot()
+}
+
+/// The node, or the message with what preemption found.
+fn outcome(nodes: Vec<Value>, pods: Vec<Value>, new: Value) -> String {
+    let (profile, snapshot, pod) = (Profile::standard("x"), snapshot(nodes, pods), info(new));
+    match decide(&profile, &pod, &snapshot, &Nominated::new(), &mut Cursor::default()) {
+        Ok(node) => node,
+        Err(unfit) => match preempt(&profile, &pod, &snapshot, &unfit, &Nominated::new(), &[]) {
+            Preemption::Useless(why) => unfit.message(&why),
+            Preemption::Victims { node, pods } => {
+                let names: Vec<&str> = pods.iter().map(|p| p.key.name.as_str()).collect();
+                format!("{node} without {}", names.join(", "))
+            }
+        },
+    }
+}
+
+#[test]
+fn a_pod_goes_where_it_fits_and_where_it_is_wanted() {
+    let both = || vec![node("a", json!({})), node("b", json!({}))];
+    let affinity = |kind: &str, required: Value| json!({"affinity": {kind: {"requiredDuringSchedulingIgnoredDuringExecution": required}}});
+    let together = json!([{"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "web"}}}]);
+    let spread = json!({"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone",
+        "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "web"}}}]});
+    let soft_taint = json!({"spec": {"taints": [{"key": "k", "effect": "PreferNoSchedule"}]}});
+    let image = json!({"status": {"images": [{"names": ["web:latest"], "sizeBytes": 900 * 1024 * 1024}]}});
+    let cases = [
+        ("the emptier node", both(), vec![pod("p", "a", json!({}))], json!({}), "b"),
+        ("the node selector", both(), vec![pod("p", "b", json!({}))], json!({"nodeSelector": {"zone": "b"}}), "b"),
+        (
+            "the named node",
+            both(),
+            vec![],
+            affinity(
+                "nodeAffinity",
+                json!({"nodeSelectorTerms": [{"matchFields": [
+                {"key": "metadata.name", "operator": "In", "values": ["b"]}]}]}),
+            ),
+            "b",
+        ),
+        ("the affinity", both(), vec![pod("p", "a", json!({}))], affinity("podAffinity", together.clone()), "a"),
+        (
+            "the anti-affinity",
+            both(),
+            vec![pod("p", "a", json!({}))],
+            affinity("podAntiAffinity", together.clone()),
+            "b",
+        ),
+        ("others' anti-affinity", both(), vec![pod("p", "b", affinity("podAntiAffinity", together))], json!({}), "a"),
+        ("the spread", both(), vec![pod("p", "a", json!({})), pod("q", "a", json!({}))], spread, "b"),
+        ("no soft taint", vec![node("a", soft_taint), node("b", json!({}))], vec![], json!({}), "b"),
+        ("the image", vec![node("a", json!({})), node("b", image)], vec![], json!({}), "b"),
+    ];
+    for (why, nodes, pods, spec, expected) in cases {
+        assert_eq!(outcome(nodes, pods, pod("new", "", spec)), expected, "{why}");
+    }
+}
+
+#[test]
+fn a_pod_that_fits_nowhere_says_why() {
+    let big = json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "3500m"}}}]});
+    let host_port = || json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]});
+    let helpless = "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
+    let no_victims = "preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.";
+    let tainted = node("a", json!({"spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}}));
+    let cordoned = node("a", json!({"spec": {"unschedulable": true}}));
+    let cases = [
+        (vec![], vec![], json!({}), "no nodes available to schedule pods".to_owned()),
+        (
+            vec![node("a", json!({}))],
+            vec![pod("p", "a", json!({}))],
+            big,
+            format!("0/1 nodes are available: 1 Insufficient cpu. {no_victims}"),
+        ),
+        (
+            vec![tainted],
+            vec![],
+            json!({}),
+            format!("0/1 nodes are available: 1 node(s) had untolerated taint(s). {helpless}"),
+        ),
+        (
+            vec![cordoned],
+            vec![],
+            json!({}),
+            format!("0/1 nodes are available: 1 node(s) were unschedulable. {helpless}"),
+        ),
+        (
+            vec![node("a", json!({}))],
+            vec![],
+            json!({"nodeSelector": {"zone": "x"}}),
+            format!("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. {helpless}"),
+        ),
+        (
+            vec![node("a", json!({}))],
+            vec![pod("p", "a", host_port())],
+            host_port(),
+            format!(
+                "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. {no_victims}"
+            ),
+        ),
+    ];
+    for (nodes, pods, spec, expected) in cases {
+        assert_eq!(outcome(nodes, pods, pod("new", "", spec)), expected);
+    }
+}
+
+#[test]
+fn less_important_pods_make_room() {
+    let cpu = |cpu: &str, priority: i32| json!({"priority": priority, "containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]});
+    let nodes = || vec![node("a", json!({})), node("b", json!({}))];
+    let pods = || vec![pod("low", "a", cpu("2", 1)), pod("lower", "a", cpu("2", 0)), pod("high", "b", cpu("4", 10))];
+    assert_eq!(outcome(nodes(), pods(), pod("new", "", cpu("2", 5))), "a without lower");
+    assert_eq!(outcome(nodes(), pods(), pod("new", "", cpu("4", 5))), "a without low, lower");
+    let never = json!({"preemptionPolicy": "Never", "priority": 5});
+    let text = outcome(nodes(), pods(), pod("new", "", never));
+    assert!(text.ends_with("preemption: not eligible due to preemptionPolicy=Never."), "{text}");
+}
+
+#[test]
+fn large_clusters_are_sampled() {
+    let cases = [(50, 0, 50), (100, 0, 100), (1000, 0, 420), (5000, 0, 500), (10_000, 0, 500), (1000, 80, 800)];
+    for (all, percentage, expected) in cases {
+        assert_eq!(nodes_to_find(all, percentage), expected, "{all} {percentage}");
+    }
+}

@@ -1,0 +1,104 @@
+//! From what the API says to the cache and the queue. Handlers only do this; they decide nothing.
+
+use std::{collections::HashSet, sync::Arc};
+
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use reconcile::{Change, Informers, Key};
+
+use crate::{cache::Cache, framework::ClusterEvent, model::PodInfo, queue::Queue};
+
+/// The name that a pod asks for.
+pub(crate) fn scheduler_name(pod: &Pod) -> &str {
+    let name = pod.spec.as_ref().and_then(|s| s.scheduler_name.as_deref());
+    name.filter(|n| !n.is_empty()).unwrap_or("default-scheduler")
+}
+
+/// Starts following; returns after the first complete lists.
+pub(crate) async fn follow(informers: &Informers, cache: &Arc<Cache>, queue: &Arc<Queue>, names: HashSet<String>) {
+    let (nodes, pods, namespaces) = (informers.of::<Node>(), informers.of::<Pod>(), informers.of::<Namespace>());
+    let (c, q) = (cache.clone(), queue.clone());
+    namespaces.handle(move |change| namespace(change, &c, &q));
+    let (c, q) = (cache.clone(), queue.clone());
+    nodes.handle(move |change| node(change, &c, &q));
+    let (c, q) = (cache.clone(), queue.clone());
+    pods.handle(move |change| pod(change, &c, &q, &names));
+    namespaces.synced().await;
+    nodes.synced().await;
+    pods.synced().await;
+}
+
+fn namespace(change: &Change<Namespace>, cache: &Cache, queue: &Queue) {
+    let object = change.object();
+    let name = object.metadata.name.as_deref().unwrap_or("");
+    let labels = (!change.is_deleted()).then(|| object.metadata.labels.clone().unwrap_or_default());
+    cache.set_namespace(name, labels);
+    queue.happened(ClusterEvent::Namespace);
+}
+
+fn node(change: &Change<Node>, cache: &Cache, queue: &Queue) {
+    match change {
+        Change::Added(node) => {
+            cache.set_node(node);
+            queue.happened(ClusterEvent::NodeAdd);
+        }
+        Change::Updated { old, new } => {
+            cache.set_node(new);
+            node_events(old, new).into_iter().for_each(|event| queue.happened(event));
+        }
+        Change::Deleted(node) => cache.remove_node(node.metadata.name.as_deref().unwrap_or("")),
+    }
+}
+
+/// What of a node's change can help a pod. A heartbeat cannot.
+fn node_events(old: &Node, new: &Node) -> Vec<ClusterEvent> {
+    let allocatable = |n: &Node| n.status.as_ref().and_then(|s| s.allocatable.clone());
+    let taints = |n: &Node| n.spec.as_ref().map(|s| (s.taints.clone(), s.unschedulable));
+    let changes = [
+        (allocatable(old) != allocatable(new), ClusterEvent::NodeAllocatable),
+        (old.metadata.labels != new.metadata.labels, ClusterEvent::NodeLabel),
+        (taints(old) != taints(new), ClusterEvent::NodeTaint),
+    ];
+    changes.into_iter().filter(|(changed, _)| *changed).map(|(_, event)| event).collect()
+}
+
+fn pod(change: &Change<Pod>, cache: &Cache, queue: &Queue, names: &HashSet<String>) {
+    let object = change.object();
+    let key = Key::of(&**object);
+    let uid = object.metadata.uid.as_deref().unwrap_or("");
+    if change.is_deleted() || is_over(object) {
+        let counted = cache.has_pod(uid);
+        cache.remove_pod(uid);
+        queue.remove(&key);
+        if counted {
+            queue.happened(ClusterEvent::AssignedPodDelete);
+        }
+        return;
+    }
+    let info = Arc::new(PodInfo::new(object.clone()));
+    if !info.node_name.is_empty() {
+        let known = cache.has_pod(uid);
+        cache.set_pod(info);
+        queue.remove(&key);
+        queue.happened(if known { ClusterEvent::AssignedPodUpdate } else { ClusterEvent::AssignedPodAdd });
+        return;
+    }
+    if info.terminating || !names.contains(scheduler_name(object)) || cache.has_pod(uid) {
+        return;
+    }
+    cache.nominate(&info, &info.nominated);
+    if is_news(change) {
+        queue.set(info);
+    }
+}
+
+/// The pod's containers have ended for good: it takes no room.
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// A change of what a user or controller decides; the scheduler's own condition is none.
+fn is_news(change: &Change<Pod>) -> bool {
+    let Change::Updated { old, new } = change else { return true };
+    old.metadata.labels != new.metadata.labels || old.spec != new.spec || old.metadata.uid != new.metadata.uid
+}

@@ -112,7 +112,7 @@ impl Call<'_> {
                 let layout = self.layout(version, columns)?;
                 let meta = json!({ "resourceVersion": api::meta::resource_version(&part) });
                 let cells = special::part_cells(&part, self.context.now);
-                let row = json!({ "cells": cells, "object": layout.object(part, |part| part) });
+                let row = json!({ "cells": cells, "object": layout.object(part) });
                 Ok(self.value(code, &layout.table(meta, vec![row], true)))
             }
         }

@@ -24,13 +24,12 @@ impl Call<'_> {
         wipe_system_fields(&mut object);
         write::ensure_namespace(self, &mut object)?;
         write::dedup_owners(self, &mut object, false);
-        let mut object = self.endpoint.stored(object);
         write::default(self, &mut object);
         let name = if self.path.name.is_empty() { meta::name(&object) } else { &self.path.name };
         let path = self.path_named(name);
         let admission = Admission {
             path: &path,
-            kind: self.collection().kind,
+            kind: self.endpoint.table.kind,
             operation: Operation::Create,
             old: None,
             dry_run: options.dry_run,
@@ -63,7 +62,7 @@ impl Call<'_> {
         let collection = self.collection();
         let name = meta::name(&object).to_owned();
         let key = collection.key(meta::namespace(&object), &name)?;
-        let raw = collection.head.encode(&object);
+        let raw = self.encode(&object);
         if options.dry_run {
             return match self.load(&key).await? {
                 Some(found) => Err(self.taken(&object, Some(&found.raw))),
@@ -105,7 +104,7 @@ impl Call<'_> {
         let path = self.path_named(meta::name(&object));
         let admission = Admission {
             path: &path,
-            kind: self.collection().kind,
+            kind: self.endpoint.table.kind,
             operation: Operation::Create,
             old: None,
             dry_run: options.dry_run,

@@ -126,7 +126,7 @@ impl Call<'_> {
         let options = self.write_options("PatchOptions")?;
         let shape = self.shape();
         let make = |old: &Value| {
-            let served = shape.take_from(self, old)?;
+            let served = shape.take_from(old)?;
             let mut patched = self.patched(kind, &served, body, &shape, options.field_validation)?;
             write::ensure_namespace(self, &mut patched)?;
             write::ensure_name(&mut patched, &self.path.name)?;
@@ -164,8 +164,7 @@ impl Call<'_> {
         if shape.part.is_none() {
             return self.object(code, &written.raw, written.revision);
         }
-        let stored = self.collection().tree(&written.raw, written.revision)?;
-        self.part(code, shape.take_from(self, &stored)?)
+        self.part(code, shape.take_from(&self.tree(written)?)?)
     }
 
     /// GET of one object, or of what a subresource shows of it.
@@ -197,24 +196,24 @@ struct Shape {
 }
 
 impl Shape {
-    /// The served form of a stored object.
-    fn take_from(&self, call: &Call<'_>, stored: &Value) -> Result<Value, Status> {
-        let Some(part) = self.part else { return Ok(call.endpoint.served(stored.clone())) };
-        let mut taken = part.of(stored)?;
+    /// What is served of an object.
+    fn take_from(&self, object: &Value) -> Result<Value, Status> {
+        let Some(part) = self.part else { return Ok(object.clone()) };
+        let mut taken = part.of(object)?;
         let root = meta::as_object_mut(&mut taken);
         root.insert("kind".to_owned(), self.gvk.kind.as_str().into());
         root.insert("apiVersion".to_owned(), self.gvk.api_version().into());
         Ok(taken)
     }
 
-    /// The stored object with a served form in it.
+    /// The object with what was served of it changed.
     fn put_into(&self, call: &Call<'_>, old: &Value, served: Value) -> Result<Value, Status> {
-        let mut stored = match self.part {
+        let mut object = match self.part {
             Some(part) => part.into(old, &served)?,
-            None => call.endpoint.stored(served),
+            None => served,
         };
-        write::default(call, &mut stored);
-        Ok(stored)
+        write::default(call, &mut object);
+        Ok(object)
     }
 }
 

@@ -22,6 +22,16 @@ impl Registry {
         self.preferred(group, resource).ok_or_else(Status::unknown_path)
     }
 
+    /// A collection as the store has it now.
+    pub(crate) async fn list_newest(&self, collection: Ref<'_>) -> Result<Vec<Arc<Value>>, Status> {
+        let endpoint = self.own(collection.group, collection.resource)?;
+        let path = path(endpoint, collection, "", Verb::List);
+        let context = context(&path);
+        let snapshot = self.call(endpoint, &context, &path).newest().await?;
+        let scope = endpoint.collection.scope(collection.namespace)?;
+        Ok(snapshot.range(&scope, None).map(|(_, stored)| Arc::new(stored.tree())).collect())
+    }
+
     /// Deletes an object through the pipeline, as the server itself.
     ///
     /// # Errors

@@ -54,22 +54,33 @@ impl Layout<'_> {
 
     /// The row of a stored object.
     pub(crate) fn row(&self, endpoint: &Endpoint, stored: Value) -> Value {
-        let strategy = endpoint.collection.strategy;
-        let cells = strategy.row(&stored, self.now).unwrap_or_else(|| default_cells(&stored));
-        let conditions = strategy.row_conditions(&stored);
+        let served = endpoint.served(stored);
+        let cells = endpoint.strategy.row(&served, self.now).unwrap_or_else(|| self.default_cells(&served));
+        let conditions = endpoint.strategy.row_conditions(&served);
         let mut row = json!({ "cells": cells });
         if !conditions.is_empty() {
             row["conditions"] = conditions.into();
         }
-        row["object"] = self.object(stored, |stored| endpoint.served(stored));
+        row["object"] = self.object(served);
         row
     }
 
+    /// The cells of a kind that has no row of its own.
+    fn default_cells(&self, object: &Value) -> Vec<Value> {
+        let cell = |column: &Column| match column.name {
+            "Name" => api::meta::name(object).to_owned(),
+            "Created At" => api::meta::text(object, "creationTimestamp").to_owned(),
+            "Age" => kinds::age::of(object, self.now),
+            _ => "<unknown>".to_owned(),
+        };
+        self.columns.iter().map(|column| cell(column).into()).collect()
+    }
+
     /// What a row carries of its object.
-    pub(crate) fn object(&self, object: Value, serve: impl FnOnce(Value) -> Value) -> Value {
+    pub(crate) fn object(&self, object: Value) -> Value {
         match self.include {
             Include::None => Value::Null,
-            Include::Object => serve(object),
+            Include::Object => object,
             Include::Metadata => partial(object, self.version),
         }
     }
@@ -80,10 +91,6 @@ pub(crate) fn column(column: &Column) -> Value {
         "name": column.name, "type": column.kind, "format": column.format,
         "description": column.description, "priority": column.priority,
     })
-}
-
-fn default_cells(object: &Value) -> Vec<Value> {
-    vec![api::meta::name(object).into(), api::meta::text(object, "creationTimestamp").into()]
 }
 
 /// `PartialObjectMetadata` of an object.

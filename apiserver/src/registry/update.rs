@@ -15,7 +15,7 @@ use crate::admission::Operation;
 use crate::authorize::{Attributes, Resource, Target};
 use crate::request::ResourcePath;
 
-/// Makes the new object out of the stored one, both in the stored version; called again after a conflict.
+/// Makes the new object out of the stored one, both in the served version; called again after a conflict.
 pub(crate) type Make<'m> = &'m (dyn Fn(&Value) -> Result<Value, Status> + Send + Sync);
 
 /// What an update does.
@@ -85,12 +85,12 @@ impl Call<'_> {
 
     async fn attempt(&self, change: &Change<'_>, key: &Key, current: Option<&Written>) -> Result<Step, Status> {
         let Some(current) = current else { return self.create_missing(change, key).await };
-        let old = self.collection().tree(&current.raw, current.revision)?;
+        let old = self.tree(current)?;
         self.check_uid(change, &old, key)?;
         let new = (change.make)(&old)?;
         let admission = Admission {
             path: self.path,
-            kind: self.collection().kind,
+            kind: self.endpoint.table.kind,
             operation: Operation::Update,
             old: Some(&old),
             dry_run: change.options.dry_run,
@@ -115,7 +115,7 @@ impl Call<'_> {
         current: &Written,
         pending: Pending,
     ) -> Result<Step, Status> {
-        let raw = self.collection().head.encode(new);
+        let raw = self.encode(new);
         let unchanged = raw == current.raw;
         if unchanged || change.options.dry_run {
             let written = Written { raw, revision: current.revision };
@@ -252,7 +252,7 @@ impl Call<'_> {
     }
 
     async fn delete_emptied(&self, new: Value, change: &Change<'_>, key: &Key, revision: u64) -> Result<Step, Status> {
-        let raw = self.collection().head.encode(&new);
+        let raw = self.encode(&new);
         if !change.options.dry_run {
             match self.registry.store.delete(key.clone(), Expect::Revision(revision)).await {
                 Ok(_) => self.collection().hooks.deleted(&new),

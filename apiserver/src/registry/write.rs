@@ -1,6 +1,6 @@
 //! What create, update, patch and delete share: reading the body, defaults, admission, warnings.
 
-use api::schema::{self, TypeId};
+use api::schema;
 use api::{GroupVersionKind, Status, Value, meta};
 use bytes::Bytes;
 use store::Key;
@@ -96,9 +96,9 @@ fn yaml_to_json(body: &[u8], gvk: &GroupVersionKind) -> Result<Vec<u8>, Status> 
     serde_json::to_vec(&tree).map_err(|error| refuse(&error))
 }
 
-/// Fills the defaults of a stored object: the declared ones, then the kind's.
+/// Fills the defaults of an object: the declared ones, then the kind's.
 pub(crate) fn default(call: &Call<'_>, object: &mut Value) {
-    if let Some(id) = stored_type(call.endpoint) {
+    if let Some(id) = call.endpoint.table.type_id {
         schema::apply_defaults(id, object);
     }
     call.endpoint.strategy.default(object, &call.strategy_request());
@@ -106,15 +106,9 @@ pub(crate) fn default(call: &Call<'_>, object: &mut Value) {
 
 /// Brings a tree that plug-ins or patches have changed back into the form that decoding gives.
 pub(crate) fn normalise(endpoint: &Endpoint, object: Value) -> Result<Value, Status> {
-    let Some(id) = stored_type(endpoint) else { return Ok(object) };
+    let Some(id) = endpoint.table.type_id else { return Ok(object) };
     let decoded = schema::decode_value(object, id);
     decoded.map(|decoded| decoded.value).map_err(|error| Status::internal(format!("after admission: {error}")))
-}
-
-/// The type of what is stored.
-pub(crate) fn stored_type(endpoint: &Endpoint) -> Option<TypeId> {
-    let collection = &endpoint.collection;
-    schema::table().type_of(collection.group, collection.version, collection.kind)
 }
 
 /// Runs the mutating plug-ins, then fills defaults again and prunes.
@@ -233,6 +227,19 @@ impl Call<'_> {
     pub(crate) async fn load(&self, key: &Key) -> Result<Option<Written>, Status> {
         let (entry, _) = self.registry.store.get(key).await.map_err(|error| errors::read(&error))?;
         entry.map(|entry| self.written(&entry.value, entry.mod_revision)).transpose()
+    }
+
+    /// The tree of a stored state, in the served version.
+    pub(crate) fn tree(&self, written: &Written) -> Result<Value, Status> {
+        Ok(self.endpoint.served(self.collection().tree(&written.raw, written.revision)?))
+    }
+
+    /// Encodes an object of the served version for the store.
+    pub(crate) fn encode(&self, served: &Value) -> Bytes {
+        if self.endpoint.conversion.is_none() {
+            return self.collection().head.encode(served);
+        }
+        self.collection().head.encode(&self.endpoint.stored(served.clone()))
     }
 
     /// A store's entry in canonical form.

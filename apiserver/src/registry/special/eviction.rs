@@ -1,5 +1,7 @@
 //! Eviction: a deletion that respects disruption budgets.
 
+use std::sync::Arc;
+
 use api::selector::LabelSelector;
 use api::{GroupVersionKind, Reason, Status, Value, meta};
 use async_trait::async_trait;
@@ -64,7 +66,7 @@ fn decode(call: &Call<'_>, body: &[u8], format: Format, options: &WriteOptions) 
 async fn evict(call: &Call<'_>, delete: &DeleteOptions) -> Result<(), Status> {
     for attempt in 1.. {
         let found = call.find().await?;
-        let pod = call.collection().tree(&found.raw, found.revision)?;
+        let pod = call.tree(&found)?;
         let pinned = match check(call, &pod, delete.dry_run).await? {
             Allowed::Freely => false,
             Allowed::AsItIs => true,
@@ -102,7 +104,7 @@ async fn check(call: &Call<'_>, pod: &Value, dry_run: bool) -> Result<Allowed, S
     if phase == "Pending" {
         return Ok(Allowed::AsItIs);
     }
-    let budgets = budgets_of(call, pod);
+    let budgets = budgets_of(call, pod).await?;
     let name = match budgets.as_slice() {
         [] => return Ok(Allowed::Freely),
         [one] => meta::name(one).to_owned(),
@@ -118,13 +120,13 @@ async fn check(call: &Call<'_>, pod: &Value, dry_run: bool) -> Result<Allowed, S
     Ok(Allowed::Freely)
 }
 
-fn budgets_of(call: &Call<'_>, pod: &Value) -> Vec<std::sync::Arc<Value>> {
-    let all = call.registry.list(Ref::collection(GROUP, BUDGETS, meta::namespace(pod)));
+async fn budgets_of(call: &Call<'_>, pod: &Value) -> Result<Vec<Arc<Value>>, Status> {
+    let all = call.registry.list_newest(Ref::collection(GROUP, BUDGETS, meta::namespace(pod))).await?;
     let selects = |budget: &Value| {
         let selector = dig(budget, &["spec", "selector"]);
         !selector.is_null() && LabelSelector::from_object(selector).is_ok_and(|selector| selector.matches_object(pod))
     };
-    all.into_iter().filter(|budget| selects(budget)).collect()
+    Ok(all.into_iter().filter(|budget| selects(budget)).collect())
 }
 
 fn is_ready(pod: &Value) -> bool {

@@ -49,6 +49,20 @@ impl Kubeconfig {
         to_yaml(&self.to_value())
     }
 
+    /// The cluster alone, as YAML: what is published for those who have no credential yet.
+    pub fn without_user(&self) -> String {
+        let document = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [self.cluster_entry()],
+            "users": null,
+            "contexts": null,
+            "current-context": "",
+            "preferences": {},
+        });
+        to_yaml(&document)
+    }
+
     /// Puts the entries into an existing document in place of those of the same names, and makes the context current.
     /// Everything else in the document stays.
     pub fn merge_into(&self, existing: &str) -> Result<String, Error> {

@@ -21,6 +21,12 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
+/// Makes it the process-wide default as well, for libraries that ask for one. Once, by `main`.
+pub fn install_default_provider() {
+    // A second installation changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// A server that shows `credential`, and asks for a client certificate without insisting on one.
 /// A certificate that is shown must come from one of the authorities in `client_ca_pem`;
 /// without authorities none is asked for.

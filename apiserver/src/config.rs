@@ -57,8 +57,8 @@ pub struct AdmissionSettings {
 
 /// A whole server.
 pub struct Config {
-    /// Where connections come from.
-    pub listen: Listen,
+    /// Where connections come from; at least one.
+    pub listen: Vec<Listen>,
     /// Where pods reach the server, for the `kubernetes` service's endpoints.
     pub advertise: SocketAddr,
     /// What the server shows; the chain should hold its authority, for joining nodes that know its hash.

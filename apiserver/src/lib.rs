@@ -13,10 +13,11 @@
 
 pub mod admission;
 pub mod answer;
+mod args;
 pub mod authenticate;
 pub mod authorize;
 mod bootstrap;
-pub mod config;
+mod config;
 mod connect;
 pub mod discovery;
 pub mod front;
@@ -28,6 +29,19 @@ pub mod openapi;
 pub mod registry;
 pub mod request;
 pub mod reviews;
-pub mod serve;
-pub mod server;
-pub mod version;
+mod serve;
+mod server;
+mod version;
+
+pub use args::{Args, Error as ArgsError, open_store};
+pub use config::{AdmissionSettings, AuthorizationMode, Config, KubeletClient, Listen};
+pub use serve::InProcess;
+pub use server::{Clients, Error, Server, system};
+
+/// Runs a server until the drain.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn run(config: Config, drain: daemon::Drain) -> Result<(), Error> {
+    Server::start(config, drain).await?.serve().await
+}

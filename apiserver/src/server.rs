@@ -71,6 +71,19 @@ pub struct Server {
     shutdown_delay: Duration,
 }
 
+/// Makes clients inside of this process, see [`Server::client`].
+#[derive(Clone)]
+pub struct Clients {
+    front: Arc<Front>,
+}
+
+impl Clients {
+    /// A client of one identity. Has to be called on a runtime.
+    pub fn client(&self, user: User) -> kube::Client {
+        kube::Client::new(InProcess::new(self.front.clone(), user), "default")
+    }
+}
+
 /// What follows the registry's objects.
 struct Followers {
     rbac: rbac::Rbac,
@@ -128,6 +141,11 @@ impl Server {
     /// Has to be called on a runtime.
     pub fn client(&self, user: User) -> kube::Client {
         kube::Client::new(InProcess::new(self.front.clone(), user), "default")
+    }
+
+    /// What makes such clients while the server serves.
+    pub fn clients(&self) -> Clients {
+        Clients { front: self.front.clone() }
     }
 
     /// The server as a service, for tests that look at headers and bodies.

@@ -42,7 +42,6 @@ mod snapshot;
 mod transaction;
 mod watcher;
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -60,7 +59,7 @@ pub use self::recovery::OpenError;
 
 use self::committer::Committer;
 use self::queue::{Action, Queue, Write};
-use self::recovery::{Recovered, lock, recover};
+use self::recovery::{Lock, Recovered, lock, recover};
 use self::shared::Shared;
 use self::watcher::Watcher;
 use crate::contract::{Deleted, Entry, Error, Expect, Page, RangeRequest, Store};
@@ -82,7 +81,7 @@ pub struct EmbeddedStore {
 struct Running {
     committer: JoinHandle<()>,
     /// Keeps other processes out.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl EmbeddedStore {

@@ -78,13 +78,26 @@ impl OpenError {
     }
 }
 
-/// Keeps other processes out while it lives.
-pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
+/// Keeps others out of a directory while it lives.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child process that is just being started has it open as well.
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "cannot unlock the store's directory");
+        }
+    }
+}
+
+/// Keeps other processes out of `dir`.
+pub(super) fn lock(dir: &Path) -> Result<Lock, OpenError> {
     fs::create_dir_all(dir).map_err(OpenError::io("create", dir))?;
     let path = dir.join("lock");
     let file = File::create(&path).map_err(OpenError::io("create", &path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(OpenError::io("lock", &path)(source)),
     }

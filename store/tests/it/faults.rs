@@ -223,6 +223,7 @@ async fn without_room_for_a_segment_only_deletions_are_accepted() {
         move || now.load(Ordering::Relaxed)
     });
     let store = EmbeddedStore::open(&dir, Options { clock, segment_bytes: 256 << 10, ..options() }).unwrap();
+    put(&store, 0, b"to be deleted").await.unwrap();
     // Without its directory, the store can fill the segments it has and make no further one.
     std::fs::rename(&dir, parent.path().join("gone")).unwrap();
     let mut written = 0;

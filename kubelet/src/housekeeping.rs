@@ -1,0 +1,116 @@
+//! What has to be done now and then: pods nobody wants any more, full logs, a full disk.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cri::v1;
+use k8s_openapi::api::core::v1::Pod;
+use reconcile::Informer;
+
+use crate::images::gc::{self, Seen};
+use crate::kubelet::Kubelet;
+use crate::logs::rotate;
+use crate::node::{Machine, pause};
+use crate::observed::{LABEL_POD_UID, label};
+use crate::volumes;
+use crate::worker::collect;
+
+const ORPHANS: Duration = Duration::from_secs(30);
+const LOGS: Duration = Duration::from_secs(10);
+const IMAGES: Duration = Duration::from_secs(300);
+/// Grace of containers whose pod is not known any more.
+const ORPHAN_GRACE: Duration = Duration::from_secs(30);
+
+pub(crate) fn start(kubelet: &Arc<Kubelet>, pods: Informer<Pod>) {
+    let shared = kubelet.clone();
+    kubelet.tasks.supervise("orphans", move || orphans(shared.clone(), pods.clone()));
+    let shared = kubelet.clone();
+    kubelet.tasks.supervise("log rotation", move || logs(shared.clone()));
+    let shared = kubelet.clone();
+    kubelet.tasks.supervise("image collection", move || images(shared.clone()));
+}
+
+async fn logs(kubelet: Arc<Kubelet>) -> Result<(), cri::Error> {
+    while pause(&kubelet, LOGS).await {
+        rotate::pass(&*kubelet.runtime, &kubelet.config.logs).await?;
+    }
+    Ok(())
+}
+
+/// Never before every source has said what it wants: an unknown pod may be one that is not known yet.
+async fn orphans(kubelet: Arc<Kubelet>, pods: Informer<Pod>) -> Result<(), cri::Error> {
+    if kubelet.tasks.drain().run(pods.synced()).await.is_none() {
+        return Ok(());
+    }
+    loop {
+        for uid in orphan_uids(&kubelet).await? {
+            tracing::info!(uid, "removing a pod that nobody wants any more");
+            remove(&kubelet, &uid).await?;
+        }
+        if !pause(&kubelet, ORPHANS).await {
+            return Ok(());
+        }
+    }
+}
+
+/// Pods that the runtime or the disk has, and no source.
+async fn orphan_uids(kubelet: &Kubelet) -> Result<HashSet<String>, cri::Error> {
+    let sandboxes = kubelet.runtime.list_sandboxes(HashMap::new()).await?;
+    let containers = kubelet.runtime.list_containers(HashMap::new()).await?;
+    let running = sandboxes.iter().map(|s| label(&s.labels, LABEL_POD_UID));
+    let running = running.chain(containers.iter().map(|c| label(&c.labels, LABEL_POD_UID)));
+    let entries = std::fs::read_dir(kubelet.config.root_dir.join("pods")).into_iter().flatten().flatten();
+    let stored = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    // Listed first, compared after: a pod that appears in between is known by then.
+    let uids: HashSet<String> = running.chain(stored).collect();
+    Ok(uids.into_iter().filter(|uid| !uid.is_empty() && !kubelet.pods.contains(uid)).collect())
+}
+
+async fn remove(kubelet: &Kubelet, uid: &str) -> Result<(), cri::Error> {
+    let observed = crate::observe::pod(&*kubelet.runtime, uid).await?;
+    for container in observed.running() {
+        kubelet.runtime.stop_container(&container.id, ORPHAN_GRACE).await?;
+    }
+    collect::remove(kubelet, uid).await?;
+    let directory = volumes::pod_directory(&kubelet.config.root_dir, uid);
+    if let Err(error) = volumes::unmount_all(&directory) {
+        tracing::warn!(uid, %error, "cannot remove a pod's directory");
+    }
+    let suffix = format!("_{uid}");
+    for entry in std::fs::read_dir(&kubelet.config.pod_logs_dir).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().ends_with(&suffix) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    Ok(())
+}
+
+async fn images(kubelet: Arc<Kubelet>) -> Result<(), cri::Error> {
+    let mut seen: HashMap<String, Seen> = HashMap::new();
+    while pause(&kubelet, IMAGES).await {
+        let images = kubelet.runtime.list_images().await?;
+        let used = used(&kubelet.runtime.list_containers(HashMap::new()).await?, &images);
+        let now = daemon::clock::monotonic();
+        gc::note(&mut seen, &images, &used, now);
+        let policy = &kubelet.config.images;
+        let Some(disk) = Machine::disk(&kubelet.config.root_dir) else { continue };
+        let (high, low) = (policy.gc_high_percent, policy.gc_low_percent);
+        let Some(excess) = gc::excess(disk.capacity, disk.available, high, low) else { continue };
+        for id in gc::victims(&seen, &images, &used, excess, policy.min_age, now) {
+            tracing::info!(image = id, "removing an unused image: the disk is full");
+            kubelet.runtime.remove_image(&id).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Ids of images that containers, dead ones too, were made of.
+fn used(containers: &[v1::Container], images: &[v1::Image]) -> HashSet<String> {
+    let named = |container: &v1::Container| {
+        let reference = &container.image_ref;
+        let image = images.iter().find(|i| i.id == *reference || i.repo_digests.contains(reference));
+        image.map_or_else(|| reference.clone(), |image| image.id.clone())
+    };
+    containers.iter().map(named).collect()
+}

@@ -1,0 +1,208 @@
+//! Static pods: manifests in a directory, run without being asked for by the API, and shown there as mirrors.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Node, Pod, Toleration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Api;
+use kube::api::PostParams;
+use sha2::{Digest as _, Sha256};
+
+use crate::kubelet::Kubelet;
+use crate::node::pause;
+use crate::pod;
+use crate::pods::Pods;
+use crate::statuses;
+
+/// The directory is read this often: a notification would not tell about network file systems.
+const PERIOD: Duration = Duration::from_secs(5);
+const HASH: &str = "kubernetes.io/config.hash";
+const SOURCE: &str = "kubernetes.io/config.source";
+const SEEN: &str = "kubernetes.io/config.seen";
+const MIRROR: &str = "kubernetes.io/config.mirror";
+const NODE_CRITICAL: &str = "system-node-critical";
+const NODE_CRITICAL_PRIORITY: i32 = 2_000_001_000;
+
+pub(crate) fn start(kubelet: &Arc<Kubelet>) {
+    if kubelet.config.manifest_dir.is_none() {
+        return;
+    }
+    let shared = kubelet.clone();
+    kubelet.tasks.supervise("static pods", move || run(shared.clone()));
+}
+
+async fn run(kubelet: Arc<Kubelet>) -> Result<(), std::convert::Infallible> {
+    let mut known: BTreeMap<String, Arc<Pod>> = BTreeMap::new();
+    loop {
+        let found = kubelet.config.manifest_dir.as_deref().map(|dir| read(dir, &kubelet)).unwrap_or_default();
+        for (uid, pod) in &known {
+            if !found.contains_key(uid) {
+                Pods::remove(&kubelet, pod);
+            }
+        }
+        for (uid, pod) in &found {
+            // A changed manifest is another pod of the same name: it waits for the old one's end.
+            if !known.contains_key(uid) && previous_is_gone(&kubelet, pod, uid) {
+                Pods::apply(&kubelet, pod);
+                known.insert(uid.clone(), pod.clone());
+            }
+        }
+        known.retain(|uid, _| found.contains_key(uid));
+        if let Err(error) = mirror(&kubelet, &known).await {
+            tracing::warn!(%error, "cannot bring mirror pods up to date");
+        }
+        if !pause(&kubelet, PERIOD).await {
+            return Ok(());
+        }
+    }
+}
+
+fn previous_is_gone(kubelet: &Kubelet, pod: &Pod, uid: &str) -> bool {
+    let same_name = kubelet.pods.find(pod::namespace(pod), pod::name(pod), None);
+    same_name.is_none_or(|view| pod::uid(&view.pod) == uid)
+}
+
+fn read(directory: &Path, kubelet: &Kubelet) -> BTreeMap<String, Arc<Pod>> {
+    let mut pods = BTreeMap::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_name().to_string_lossy().starts_with('.') || !path.is_file() {
+            continue;
+        }
+        let parsed = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+        match parsed.and_then(|text| parse(&text, &kubelet.config.node_name)) {
+            Ok(pod) => {
+                pods.insert(pod::uid(&pod).to_owned(), Arc::new(pod));
+            }
+            Err(error) => tracing::warn!(path = %path.display(), error, "cannot use a manifest"),
+        }
+    }
+    pods
+}
+
+/// A pod as the API would have made it, with a uid that depends on nothing but the text and the node.
+fn parse(text: &str, node: &str) -> Result<Pod, String> {
+    let mut pod: Pod = serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?;
+    let name = pod.metadata.name.clone().ok_or("the pod has no name")?;
+    let spec = pod.spec.as_mut().filter(|spec| !spec.containers.is_empty()).ok_or("the pod has no containers")?;
+    let hash: String = Sha256::digest(format!("{node}\n{text}")).iter().take(16).map(|b| format!("{b:02x}")).collect();
+    spec.node_name = Some(node.to_owned());
+    set_defaults(spec);
+    let annotations = pod.metadata.annotations.get_or_insert_default();
+    annotations.insert(HASH.into(), hash.clone());
+    annotations.insert(SOURCE.into(), "file".into());
+    annotations.entry(SEEN.into()).or_insert_with(|| api::time::seconds(daemon::clock::now()));
+    pod.metadata.uid = Some(hash);
+    pod.metadata.name = Some(format!("{name}-{node}"));
+    pod.metadata.namespace.get_or_insert_with(|| "default".into());
+    pod.status = None;
+    Ok(pod)
+}
+
+/// The defaults that running a pod depends on. What only the API shows is set there, on the mirror.
+fn set_defaults(spec: &mut k8s_openapi::api::core::v1::PodSpec) {
+    spec.restart_policy.get_or_insert_with(|| "Always".into());
+    spec.dns_policy.get_or_insert_with(|| "ClusterFirst".into());
+    spec.scheduler_name.get_or_insert_with(|| "default-scheduler".into());
+    spec.termination_grace_period_seconds.get_or_insert(30);
+    spec.enable_service_links.get_or_insert(true);
+    spec.security_context.get_or_insert_default();
+    if spec.priority_class_name.as_deref() == Some(NODE_CRITICAL) {
+        spec.priority.get_or_insert(NODE_CRITICAL_PRIORITY);
+    }
+    let everything =
+        Toleration { operator: Some("Exists".into()), effect: Some("NoExecute".into()), ..Toleration::default() };
+    let tolerations = spec.tolerations.get_or_insert_default();
+    if !tolerations.contains(&everything) {
+        tolerations.push(everything);
+    }
+    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+        container.termination_message_path.get_or_insert_with(|| "/dev/termination-log".into());
+        container.termination_message_policy.get_or_insert_with(|| "File".into());
+        let image = container.image.clone().unwrap_or_default();
+        let latest = image.ends_with(":latest") || !image.rsplit('/').next().unwrap_or_default().contains([':', '@']);
+        let policy = if latest { "Always" } else { "IfNotPresent" };
+        container.image_pull_policy.get_or_insert_with(|| policy.into());
+        for probe in [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe] {
+            if let Some(probe) = probe {
+                probe.timeout_seconds.get_or_insert(1);
+                probe.period_seconds.get_or_insert(10);
+                probe.success_threshold.get_or_insert(1);
+                probe.failure_threshold.get_or_insert(3);
+            }
+        }
+        if let Some(resources) = &mut container.resources {
+            let limits = resources.limits.clone().unwrap_or_default();
+            let requests = resources.requests.get_or_insert_default();
+            for (name, limit) in limits {
+                requests.entry(name).or_insert(limit);
+            }
+        }
+    }
+}
+
+/// Makes missing mirrors, replaces outdated ones, removes those of pods that are gone.
+async fn mirror(kubelet: &Kubelet, known: &BTreeMap<String, Arc<Pod>>) -> Result<(), kube::Error> {
+    let wanted = |mirror: &Pod| known.contains_key(pod::annotation(mirror, MIRROR).unwrap_or_default());
+    for mirror in kubelet.pods.mirrors() {
+        let stale = !wanted(&mirror) || pod::is_deleted(&mirror);
+        if stale {
+            let api: Api<Pod> = Api::namespaced(kubelet.client.clone(), pod::namespace(&mirror));
+            statuses::delete(&api, &mirror).await?;
+        }
+    }
+    for (uid, pod) in known {
+        if kubelet.pods.mirror(pod).is_none() {
+            create(kubelet, uid, pod).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn create(kubelet: &Kubelet, uid: &str, pod: &Pod) -> Result<(), kube::Error> {
+    let nodes: Api<Node> = Api::all(kubelet.client.clone());
+    let Some(node) = nodes.get_opt(&kubelet.config.node_name).await? else { return Ok(()) };
+    let mut mirror = pod.clone();
+    mirror.metadata.uid = None;
+    mirror.metadata.annotations.get_or_insert_default().insert(MIRROR.into(), uid.to_owned());
+    mirror.metadata.owner_references = Some(vec![OwnerReference {
+        api_version: "v1".into(),
+        kind: "Node".into(),
+        name: kubelet.config.node_name.clone(),
+        uid: node.metadata.uid.unwrap_or_default(),
+        controller: Some(true),
+        ..OwnerReference::default()
+    }]);
+    let api: Api<Pod> = Api::namespaced(kubelet.client.clone(), pod::namespace(pod));
+    match api.create(&PostParams::default(), &mirror).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        outcome => outcome.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  containers: [{name: c, image: i}]\n";
+
+    #[test]
+    fn a_manifest_becomes_a_pod() {
+        let pod = parse(TEXT, "n1").unwrap();
+        assert_eq!(pod::name(&pod), "web-n1");
+        assert!(pod::is_static(&pod) && !pod::is_mirror(&pod));
+        assert_eq!(pod::spec(&pod).containers[0].image_pull_policy.as_deref(), Some("Always"));
+        assert_eq!(pod::uid(&pod).len(), 32);
+        assert_eq!(pod::uid(&pod), pod::uid(&parse(TEXT, "n1").unwrap()), "the same text is the same pod");
+        assert_ne!(pod::uid(&pod), pod::uid(&parse(TEXT, "n2").unwrap()));
+    }
+
+    #[test]
+    fn what_is_no_pod_is_refused() {
+        assert!(parse("kind: Pod\nmetadata: {}\nspec: {containers: []}", "n").is_err());
+        assert!(parse("[", "n").is_err());
+    }
+}

@@ -1,0 +1,161 @@
+//! The life of one probe: waits for its container, checks it each period, tells what changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodStatus, Probe};
+use reconcile::EventType;
+
+use super::check::{self, Outcome, Target};
+use super::threshold::Counter;
+use super::{Kind, ProbeResult};
+use crate::events::Events;
+use crate::kubelet::Kubelet;
+use crate::pod;
+
+/// While its container does not run yet, a probe with a long period looks more often than that.
+const WAIT: Duration = Duration::from_secs(1);
+/// A check that could not be made is tried so often before it counts.
+const TRIES: usize = 3;
+
+struct Task {
+    kubelet: Arc<Kubelet>,
+    pod: Arc<Pod>,
+    container: Container,
+    kind: Kind,
+    probe: Probe,
+    counter: Counter,
+    container_id: String,
+    /// The container is about to be restarted: its last result stands.
+    on_hold: bool,
+}
+
+pub(super) async fn run(kubelet: Arc<Kubelet>, pod: Arc<Pod>, container: Container, kind: Kind) {
+    let Some(probe) = kind.of(&container).cloned() else { return };
+    let counter = Counter::new(probe.success_threshold, probe.failure_threshold);
+    let mut task = Task { kubelet, pod, container, kind, probe, counter, container_id: String::new(), on_hold: false };
+    let period = Duration::from_secs(u64::try_from(task.probe.period_seconds.unwrap_or(10)).unwrap_or(10).max(1));
+    loop {
+        let wait = match task.step().await {
+            Step::Checked => period,
+            Step::Waits => period.min(WAIT),
+            Step::Ends => return,
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+enum Step {
+    Checked,
+    Waits,
+    Ends,
+}
+
+impl Task {
+    async fn step(&mut self) -> Step {
+        let uid = pod::uid(&self.pod);
+        let Some(view) = self.kubelet.pods.get(uid) else { return Step::Ends };
+        if pod::is_terminal_phase(view.status.phase.as_deref()) {
+            return Step::Ends;
+        }
+        let Some(status) = find(&view.status, &self.container.name) else { return Step::Waits };
+        let id = status.container_id.as_deref().unwrap_or_default();
+        let id = id.strip_prefix("containerd://").unwrap_or(id).to_owned();
+        if id.is_empty() {
+            return Step::Waits;
+        }
+        if id != self.container_id {
+            self.begin(id);
+        }
+        if self.on_hold {
+            return Step::Waits;
+        }
+        let Some(running) = status.state.as_ref().and_then(|state| state.running.as_ref()) else {
+            self.tell(ProbeResult::Failure, self.kind == Kind::Readiness);
+            return Step::Waits;
+        };
+        let since = running.started_at.as_ref().map(|at| daemon::clock::now().duration_since(at.0));
+        let since = since.and_then(|since| Duration::try_from(since).ok()).unwrap_or_default();
+        let delay = u64::try_from(self.probe.initial_delay_seconds.unwrap_or(0)).unwrap_or(0);
+        if since < Duration::from_secs(delay) {
+            return Step::Waits;
+        }
+        let started = status.started == Some(true);
+        match (self.kind, started) {
+            // It has started: nothing to check until a restart.
+            (Kind::Startup, true) => return Step::Waits,
+            (Kind::Startup, false) | (_, true) => {}
+            (_, false) => return Step::Waits,
+        }
+        self.check(&view.status).await;
+        Step::Checked
+    }
+
+    /// A new container: earlier results say nothing about it.
+    fn begin(&mut self, id: String) {
+        let probes = &self.kubelet.probes;
+        probes.clear_result(&self.container_id, self.kind);
+        self.container_id = id;
+        self.on_hold = false;
+        self.counter = Counter::new(self.probe.success_threshold, self.probe.failure_threshold);
+        if self.kind == Kind::Liveness {
+            probes.set(&self.container_id, self.kind, ProbeResult::Success);
+        }
+    }
+
+    async fn check(&mut self, status: &PodStatus) {
+        let target = Target {
+            runtime: &*self.kubelet.runtime,
+            container: &self.container,
+            container_id: &self.container_id,
+            pod_ip: status.pod_ip.as_deref(),
+        };
+        let mut outcome = Outcome::Unknown(String::new());
+        for _ in 0..TRIES {
+            outcome = check::run(&target, &self.probe).await;
+            if !matches!(outcome, Outcome::Unknown(_)) {
+                break;
+            }
+        }
+        let result = self.report(&outcome);
+        if let Some(result) = self.counter.count(result) {
+            self.tell(result, true);
+            if self.kind != Kind::Readiness && result == ProbeResult::Failure {
+                // The container is going to be killed: no more checks of this one.
+                self.on_hold = true;
+            }
+        }
+    }
+
+    fn report(&self, outcome: &Outcome) -> ProbeResult {
+        let events = Events::of_container(&self.kubelet.recorder, &self.pod, &self.container.name);
+        let title = self.kind.title();
+        match outcome {
+            Outcome::Success => ProbeResult::Success,
+            Outcome::Warning(output) => {
+                events.container(EventType::Warning, "ProbeWarning", &format!("{title} probe warning: {output}"));
+                ProbeResult::Success
+            }
+            Outcome::Failure(output) => {
+                events.container(EventType::Warning, "Unhealthy", &format!("{title} probe failed: {output}"));
+                ProbeResult::Failure
+            }
+            Outcome::Unknown(error) => {
+                let message = format!("{title} probe errored and resulted in unknown state: {error}");
+                events.container(EventType::Warning, "Unhealthy", &message);
+                ProbeResult::Failure
+            }
+        }
+    }
+
+    fn tell(&self, result: ProbeResult, wake: bool) {
+        if self.kubelet.probes.set(&self.container_id, self.kind, result) && wake {
+            self.kubelet.pods.wake(pod::uid(&self.pod));
+        }
+    }
+}
+
+fn find<'a>(status: &'a PodStatus, name: &str) -> Option<&'a ContainerStatus> {
+    let init = status.init_container_statuses.iter().flatten();
+    status.container_statuses.iter().flatten().chain(init).find(|status| status.name == name)
+}

@@ -1,0 +1,111 @@
+//! Volumes of a pod: made before its containers, refreshed while they run, gone with it.
+
+mod atomic;
+mod mount;
+mod payload;
+mod subpath;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Pod, Volume};
+
+pub(crate) use mount::unmount_all;
+pub(crate) use subpath::{Place as SubpathPlace, prepare as prepare_subpath};
+
+use crate::kubelet::Kubelet;
+use crate::pod;
+
+/// Where a volume is on the host.
+#[derive(Debug, Clone)]
+pub(crate) struct Mounted {
+    pub path: PathBuf,
+    pub read_only: bool,
+}
+
+pub(crate) type Volumes = BTreeMap<String, Mounted>;
+
+/// A volume that could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("MountVolume.SetUp failed for volume {volume:?} : {reason}")]
+pub(crate) struct Failure {
+    pub volume: String,
+    pub reason: String,
+}
+
+pub(crate) fn pod_directory(root: &Path, uid: &str) -> PathBuf {
+    root.join("pods").join(uid)
+}
+
+/// `pods/<uid>/volumes/kubernetes.io~<plug-in>/<name>`.
+fn directory(root: &Path, uid: &str, plugin: &str, name: &str) -> PathBuf {
+    pod_directory(root, uid).join("volumes").join(format!("kubernetes.io~{plugin}")).join(name)
+}
+
+/// Makes or refreshes every volume. Idempotent.
+pub(crate) async fn prepare(kubelet: &Kubelet, pod: &Pod, pod_ips: &[String]) -> Result<Volumes, Failure> {
+    let mut volumes = Volumes::new();
+    for volume in pod::spec(pod).volumes.iter().flatten() {
+        let mounted = one(kubelet, pod, volume, pod_ips).await;
+        let mounted = mounted.map_err(|reason| Failure { volume: volume.name.clone(), reason })?;
+        volumes.insert(volume.name.clone(), mounted);
+    }
+    Ok(volumes)
+}
+
+async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, pod_ips: &[String]) -> Result<Mounted, String> {
+    let root = &kubelet.config.root_dir;
+    let uid = pod::uid(pod);
+    let group = pod::spec(pod).security_context.as_ref().and_then(|context| context.fs_group);
+    if let Some(source) = &volume.empty_dir {
+        let path = directory(root, uid, "empty-dir", &volume.name);
+        mount::empty_dir(&path, source, group)?;
+        return Ok(Mounted { path, read_only: false });
+    }
+    if let Some(source) = &volume.host_path {
+        mount::host_path(source)?;
+        return Ok(Mounted { path: source.path.clone().into(), read_only: false });
+    }
+    if let Some(claim) = &volume.persistent_volume_claim {
+        return claimed(kubelet, pod, &claim.claim_name, claim.read_only.unwrap_or(false), group).await;
+    }
+    let Some(plugin) = payload::plugin(volume) else {
+        return Err(format!("volume plug-in of {:?} is not supported by this node", volume.name));
+    };
+    let files = payload::collect(kubelet, pod, volume, pod_ips).await?;
+    let path = directory(root, uid, plugin, &volume.name);
+    if plugin != "configmap" && plugin != "downward-api" {
+        // Secrets and tokens never touch a disk.
+        mount::tmpfs(&path, None)?;
+    }
+    atomic::write(&path, &files, group).map_err(|error| error.to_string())?;
+    Ok(Mounted { path, read_only: true })
+}
+
+/// A claim bound to a volume that lies on this host.
+async fn claimed(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    name: &str,
+    read_only: bool,
+    group: Option<i64>,
+) -> Result<Mounted, String> {
+    use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+    let message = |error: kube::Error| crate::objects::api_message(&error);
+    let claims: kube::Api<PersistentVolumeClaim> = kube::Api::namespaced(kubelet.client.clone(), pod::namespace(pod));
+    let claim = claims.get(name).await.map_err(message)?;
+    let bound = claim.spec.and_then(|spec| spec.volume_name).filter(|name| !name.is_empty());
+    let bound = bound.ok_or_else(|| format!("persistentvolumeclaim {name:?} is not bound"))?;
+    let volumes: kube::Api<PersistentVolume> = kube::Api::all(kubelet.client.clone());
+    let spec = volumes.get(&bound).await.map_err(message)?.spec.unwrap_or_default();
+    if let Some(source) = &spec.host_path {
+        mount::host_path(source)?;
+        return Ok(Mounted { path: source.path.clone().into(), read_only });
+    }
+    if let Some(source) = &spec.local {
+        let path = PathBuf::from(&source.path);
+        atomic::set_group(&path, group, read_only).map_err(|error| error.to_string())?;
+        return Ok(Mounted { path, read_only });
+    }
+    Err(format!("persistent volume {bound:?} is of a kind that this node does not support"))
+}

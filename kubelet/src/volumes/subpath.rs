@@ -1,0 +1,112 @@
+//! A path inside a volume, opened so that no link leads out of it, and mounted where nobody can swap it.
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use nix::mount::{MsFlags, mount};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+
+/// Where the mount of one sub-path is made.
+pub(crate) struct Place<'a> {
+    pub pod_directory: &'a Path,
+    pub volume: &'a str,
+    pub container: &'a str,
+    pub index: usize,
+}
+
+/// Returns a path on the host that is the sub-path, made when it does not exist.
+///
+/// # Errors
+/// The message of a path that leaves the volume, or cannot be made.
+pub(crate) fn prepare(volume: &Path, subpath: &str, place: &Place<'_>) -> Result<PathBuf, String> {
+    let relative = Path::new(subpath);
+    if relative.is_absolute() {
+        return Err(format!("error SubPath `{subpath}` must not be an absolute path"));
+    }
+    if relative.components().any(|part| part == Component::ParentDir) {
+        return Err(format!("unable to provision SubPath `{subpath}`: must not contain '..'"));
+    }
+    let opened = open_beneath(volume, relative).or_else(|error| match error {
+        rustix::io::Errno::NOENT => make_beneath(volume, relative).and_then(|()| open_beneath(volume, relative)),
+        error => Err(error),
+    });
+    // Details would tell about the host's file system.
+    let failed =
+        |_| format!("failed to prepare subPath for volumeMount {:?} of container {:?}", place.volume, place.container);
+    let opened = opened.map_err(failed)?;
+    bind(&opened, place).map_err(|error| format!("failed to mount subPath of volume {:?}: {error}", place.volume))
+}
+
+fn open_beneath(volume: &Path, relative: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(CWD, volume, flags | OFlags::DIRECTORY, Mode::empty())?;
+    rustix::fs::openat2(&root, relative, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
+}
+
+/// Makes the missing directories, each inside the one before, with the volume's own mode.
+fn make_beneath(volume: &Path, relative: &Path) -> rustix::io::Result<()> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let root = rustix::fs::openat(CWD, volume, flags, Mode::empty())?;
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(&root)?.st_mode & 0o7777);
+    let mut made = PathBuf::new();
+    for part in relative.components().filter(|part| matches!(part, Component::Normal(_))) {
+        let parent = match made.as_os_str().is_empty() {
+            true => rustix::fs::openat2(&root, ".", flags, Mode::empty(), resolve)?,
+            false => rustix::fs::openat2(&root, &made, flags, Mode::empty(), resolve)?,
+        };
+        match rustix::fs::mkdirat(&parent, part.as_os_str(), mode) {
+            Ok(()) => rustix::fs::chmodat(&parent, part.as_os_str(), mode, AtFlags::empty())?,
+            Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+        made.push(part);
+    }
+    Ok(())
+}
+
+fn bind(opened: &OwnedFd, place: &Place<'_>) -> std::io::Result<PathBuf> {
+    let directory = place.pod_directory.join("volume-subpaths").join(place.volume).join(place.container);
+    std::fs::create_dir_all(&directory)?;
+    let target = directory.join(place.index.to_string());
+    // A mount of an earlier start of the container.
+    let _ = nix::mount::umount2(&target, nix::mount::MntFlags::MNT_DETACH);
+    if FileType::from_raw_mode(rustix::fs::fstat(opened)?.st_mode) == FileType::Directory {
+        let _ = std::fs::remove_file(&target);
+        std::fs::create_dir_all(&target)?;
+    } else {
+        let _ = std::fs::remove_dir(&target);
+        std::fs::write(&target, b"")?;
+    }
+    let source = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    mount(Some(source.as_str()), &target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
+    Ok(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_that_lead_out_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let volume = directory.path().join("v");
+        std::fs::create_dir_all(volume.join("in")).unwrap();
+        std::os::unix::fs::symlink("/etc", volume.join("out")).unwrap();
+        std::os::unix::fs::symlink("in", volume.join("near")).unwrap();
+        assert!(open_beneath(&volume, Path::new("in")).is_ok());
+        assert!(open_beneath(&volume, Path::new("near")).is_ok());
+        assert!(open_beneath(&volume, Path::new("out/passwd")).is_err());
+        assert!(make_beneath(&volume, Path::new("out/x")).is_err());
+        make_beneath(&volume, Path::new("a/b")).unwrap();
+        assert!(volume.join("a/b").is_dir());
+    }
+
+    #[test]
+    fn absolute_and_backward_paths_are_refused() {
+        let place = Place { pod_directory: Path::new("/x"), volume: "v", container: "c", index: 0 };
+        for path in ["/etc", "../x", "a/../../x"] {
+            assert!(prepare(Path::new("/tmp"), path, &place).is_err(), "{path}");
+        }
+    }
+}

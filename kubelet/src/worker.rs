@@ -1,0 +1,341 @@
+//! One pod's worker: brings what runs to what is wanted, and the pod to its end.
+//!
+//! ```text
+//!   Running --(deleted, gone, evicted, completed)--> Terminating --> Terminated --(gone from its source)--> forgotten
+//! ```
+//! Each turn observes the runtime, derives the status, plans, acts and waits: for a change of the pod, an event of its
+//! containers, or a point in time.
+
+mod act;
+mod admit;
+pub(crate) mod collect;
+mod hooks;
+mod kill;
+mod start;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use parking_lot::Mutex;
+use reconcile::EventType;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::events::Events;
+use crate::kubelet::Kubelet;
+use crate::observe;
+use crate::observed::PodObserved;
+use crate::pod;
+use crate::pods::{Desired, View};
+use crate::probe::PodProbes;
+use crate::status::{self, Verdict, WaitingReason};
+use crate::volumes;
+
+/// A pod is looked at this often even when nothing happens: volumes are refreshed, drift is found.
+const RESYNC: Duration = Duration::from_secs(60);
+/// Delay after a failure that nothing announces the end of.
+const RETRY: Duration = Duration::from_secs(10);
+/// First delay after a volume could not be made; doubles up to [`RETRY`].
+const RETRY_MOUNT: Duration = Duration::from_millis(500);
+/// A terminating pod's runtime is asked again after this.
+const RETRY_KILL: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Running,
+    Terminating,
+    Terminated,
+}
+
+/// When to look again, unless something happens before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Now,
+    After(Duration),
+    Terminate,
+}
+
+pub(crate) struct Worker {
+    kubelet: Arc<Kubelet>,
+    uid: String,
+    stage: Stage,
+    view: Arc<Mutex<View>>,
+    /// The last status made here.
+    status: PodStatus,
+    waiting: HashMap<String, WaitingReason>,
+    verdict: Option<Verdict>,
+    is_admitted: bool,
+    mount_failures: u32,
+}
+
+pub(crate) async fn run(
+    kubelet: Arc<Kubelet>,
+    uid: String,
+    mut desired: watch::Receiver<Desired>,
+    wake: Arc<Notify>,
+    view: Arc<Mutex<View>>,
+) {
+    let status = view.lock().status.clone();
+    let mut worker = Worker {
+        kubelet,
+        uid,
+        stage: Stage::Running,
+        view,
+        status,
+        waiting: HashMap::new(),
+        verdict: None,
+        is_admitted: false,
+        mount_failures: 0,
+    };
+    loop {
+        let now = desired.borrow_and_update().clone();
+        let next = worker.turn(&now, &mut desired).await;
+        let Some(next) = next else { return };
+        let delay = match next {
+            Next::Now | Next::Terminate => continue,
+            Next::After(delay) => delay,
+        };
+        tokio::select! {
+            changed = desired.changed() => if changed.is_err() { return },
+            () = wake.notified() => {}
+            () = tokio::time::sleep_until(Instant::now() + delay) => {}
+        }
+    }
+}
+
+/// Ends when the pod has to end while it is being worked on.
+async fn must_end(mut desired: watch::Receiver<Desired>) {
+    loop {
+        if is_ending(&desired.borrow_and_update()) {
+            return;
+        }
+        if desired.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// Ends when the pod is given less time than it had.
+async fn is_hurried(mut desired: watch::Receiver<Desired>, grace: i64) {
+    loop {
+        if pod::grace_seconds(&desired.borrow_and_update().pod) < grace {
+            return;
+        }
+        if desired.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+fn is_ending(desired: &Desired) -> bool {
+    desired.gone || desired.verdict.is_some() || pod::is_deleted(&desired.pod)
+}
+
+impl Worker {
+    /// One look at the pod. None when there is nothing left to do, ever.
+    async fn turn(&mut self, desired: &Desired, receiver: &mut watch::Receiver<Desired>) -> Option<Next> {
+        if self.stage == Stage::Running && is_ending(desired) {
+            self.stage = Stage::Terminating;
+            self.verdict = self.verdict.take().or_else(|| desired.verdict.clone());
+        }
+        match self.stage {
+            Stage::Running => {
+                let watch = receiver.clone();
+                let next = tokio::select! {
+                    next = self.sync(&desired.pod) => next,
+                    () = must_end(watch) => Next::Now,
+                };
+                if next == Next::Terminate {
+                    self.stage = Stage::Terminating;
+                }
+                Some(next)
+            }
+            Stage::Terminating => {
+                let watch = receiver.clone();
+                let grace = pod::grace_seconds(&desired.pod);
+                tokio::select! {
+                    next = self.terminate(&desired.pod, desired.gone) => Some(next),
+                    () = is_hurried(watch, grace) => Some(Next::Now),
+                }
+            }
+            Stage::Terminated => self.after_end(desired),
+        }
+    }
+
+    fn events<'a>(&'a self, pod: &'a Pod) -> Events<'a> {
+        Events::new(&self.kubelet.recorder, pod)
+    }
+
+    async fn sync(&mut self, pod: &Arc<Pod>) -> Next {
+        let observed = match observe::pod(&*self.kubelet.runtime, &self.uid).await {
+            Ok(observed) => observed,
+            Err(error) => {
+                self.events(pod).pod(EventType::Warning, "FailedSync", &format!("error determining status: {error}"));
+                return Next::After(RETRY);
+            }
+        };
+        if self.must_not_run(pod, &observed) {
+            self.publish(pod, &observed, false);
+            return Next::Terminate;
+        }
+        self.kubelet.probes.sync(&self.kubelet, pod);
+        self.publish(pod, &observed, false);
+        if pod::is_terminal_phase(self.status.phase.as_deref()) {
+            return Next::Terminate;
+        }
+        match self.bring_up(pod, observed).await {
+            Ok(next) => self.within_deadline(pod, next),
+            Err(delay) => Next::After(delay),
+        }
+    }
+
+    /// Rejected or past its deadline.
+    fn must_not_run(&mut self, pod: &Pod, observed: &PodObserved) -> bool {
+        if self.verdict.is_none() && admit::deadline_passed(pod, &self.status, daemon::clock::now()) {
+            let message = "Pod was active on the node longer than the specified deadline";
+            self.events(pod).pod(EventType::Normal, "DeadlineExceeded", message);
+            self.verdict = Some(Verdict { reason: "DeadlineExceeded".into(), message: message.into() });
+        }
+        // What runs already was admitted once, by an earlier run of this program.
+        if self.verdict.is_none() && !self.is_admitted && observed.sandboxes.is_empty() {
+            self.verdict = admit::check(&self.kubelet, pod);
+            if let Some(verdict) = &self.verdict {
+                self.events(pod).pod(EventType::Warning, &verdict.reason, &verdict.message);
+            }
+        }
+        self.is_admitted = true;
+        self.verdict.is_some()
+    }
+
+    fn within_deadline(&self, pod: &Pod, next: Next) -> Next {
+        let left = admit::until_deadline(pod, &self.status, daemon::clock::now());
+        match (next, left) {
+            (Next::After(delay), Some(left)) => Next::After(delay.min(left)),
+            (next, _) => next,
+        }
+    }
+
+    /// Everything a pod needs before its containers, then the containers.
+    async fn bring_up(&mut self, pod: &Arc<Pod>, observed: PodObserved) -> Result<Next, Duration> {
+        if !pod::is_host_network(pod)
+            && let Some(problem) = self.kubelet.runtime_state.network_problem()
+        {
+            self.events(pod).pod(EventType::Warning, "NetworkNotReady", &format!("network is not ready: {problem}"));
+            return Err(RETRY);
+        }
+        if let Err(error) = self.kubelet.cgroups.ensure(pod) {
+            let message = format!("unable to ensure pod container exists: {error}");
+            self.events(pod).pod(EventType::Warning, "FailedCreatePodContainer", &message);
+            return Err(RETRY);
+        }
+        let directory = volumes::pod_directory(&self.kubelet.config.root_dir, &self.uid);
+        if let Err(error) = std::fs::create_dir_all(directory.join("volumes")) {
+            let message = format!("error making pod data directories: {error}");
+            self.events(pod).pod(EventType::Warning, "Failed", &message);
+            return Err(RETRY);
+        }
+        let ips = if observed.ips().is_empty() && pod::is_host_network(pod) {
+            self.kubelet.host_ips()
+        } else {
+            observed.ips()
+        };
+        let volumes = match volumes::prepare(&self.kubelet, pod, &ips).await {
+            Ok(volumes) => volumes,
+            Err(failure) => {
+                self.events(pod).pod(EventType::Warning, "FailedMount", &failure.to_string());
+                let delay = RETRY_MOUNT * (1 << self.mount_failures.min(5));
+                self.mount_failures += 1;
+                return Err(delay.min(RETRY));
+            }
+        };
+        self.mount_failures = 0;
+        Ok(self.act(pod, observed, &volumes).await)
+    }
+
+    /// Derives the status and hands it on.
+    fn publish(&mut self, pod: &Arc<Pod>, observed: &PodObserved, is_terminal: bool) {
+        let probes = PodProbes::new(&self.kubelet.probes, pod);
+        let status = status::generate(&status::Inputs {
+            pod,
+            old: &self.status,
+            observed,
+            waiting: &self.waiting,
+            readiness: &probes,
+            verdict: self.verdict.as_ref(),
+            is_terminal,
+            host_ips: &self.kubelet.host_ips(),
+            now: whole_second(daemon::clock::now()),
+        });
+        self.status = status.clone();
+        let is_finished = self.stage == Stage::Terminated;
+        {
+            let mut view = self.view.lock();
+            view.status = status.clone();
+            view.is_finished = is_finished;
+        }
+        self.kubelet.statuses.set(&self.uid, status, is_finished);
+    }
+
+    async fn terminate(&mut self, pod: &Arc<Pod>, is_gone: bool) -> Next {
+        let observed = match observe::pod(&*self.kubelet.runtime, &self.uid).await {
+            Ok(observed) => observed,
+            Err(error) => {
+                tracing::warn!(pod = pod::describe(pod), %error, "cannot observe a pod that ends");
+                return Next::After(RETRY_KILL);
+            }
+        };
+        self.kubelet.probes.terminating(&self.uid);
+        self.publish(pod, &observed, false);
+        let grace = if is_gone && !pod::is_deleted(pod) {
+            pod::grace_seconds(pod).min(kill::GONE_GRACE_SECONDS)
+        } else {
+            pod::grace_seconds(pod)
+        };
+        if let Err(error) = self.kill_pod(pod, &observed, grace).await {
+            self.events(pod).pod(EventType::Warning, "FailedKillPod", &format!("error killing pod: {error}"));
+            return Next::After(RETRY_KILL);
+        }
+        self.kubelet.probes.remove(&self.uid);
+        match observe::pod(&*self.kubelet.runtime, &self.uid).await {
+            Ok(observed) if !observed.any_running() => self.finish(pod, &observed),
+            _ => Next::After(RETRY_KILL),
+        }
+    }
+
+    /// Nothing runs any more: give back what the pod had.
+    fn finish(&mut self, pod: &Arc<Pod>, observed: &PodObserved) -> Next {
+        let directory = volumes::pod_directory(&self.kubelet.config.root_dir, &self.uid);
+        if let Err(error) = volumes::unmount_all(&directory) {
+            tracing::warn!(pod = pod::describe(pod), %error, "cannot remove a pod's directory");
+            self.publish(pod, observed, true);
+            return Next::After(RETRY_KILL);
+        }
+        self.kubelet.cgroups.remove(&self.uid);
+        self.kubelet.tokens.forget(&self.uid);
+        self.kubelet.images.forget(&self.uid);
+        self.kubelet.crashes.forget(&self.uid);
+        self.stage = Stage::Terminated;
+        self.publish(pod, observed, true);
+        Next::Now
+    }
+
+    /// Keeps the status known until the pod is gone from its source; then its containers and logs go.
+    fn after_end(&mut self, desired: &Desired) -> Option<Next> {
+        if !desired.gone {
+            // A deletion of a finished pod ends with its final delete.
+            self.kubelet.statuses.touch(&self.uid);
+            return Some(Next::After(RESYNC));
+        }
+        self.kubelet.statuses.forget(&self.uid);
+        collect::remove_later(&self.kubelet, &desired.pod);
+        self.kubelet.pods.forget(&self.uid);
+        None
+    }
+}
+
+/// Times of the wire have whole seconds.
+fn whole_second(time: jiff::Timestamp) -> jiff::Timestamp {
+    jiff::Timestamp::from_second(time.as_second()).unwrap_or(time)
+}

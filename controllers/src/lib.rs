@@ -18,17 +18,22 @@ mod clients;
 mod context;
 mod deployment;
 mod discovery;
+mod disrupt;
 mod endpoints;
 mod endpointslice;
 mod error;
 mod garbage;
 mod namespace;
+mod nodeipam;
+mod nodelifecycle;
 mod pod_control;
+mod podgc;
 mod pods;
 mod replicaset;
 mod root_ca;
 mod serviceaccount;
 mod table;
+mod tainteviction;
 
 use std::sync::Arc;
 

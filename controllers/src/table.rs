@@ -2,10 +2,7 @@
 
 use std::pin::Pin;
 
-use crate::{
-    Error, context::Context, deployment, endpoints, endpointslice, garbage, namespace, replicaset, root_ca,
-    serviceaccount,
-};
+use crate::{Error, context::Context};
 
 type Started = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
@@ -13,7 +10,7 @@ type Started = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 pub(crate) struct Descriptor {
     /// As `--controllers` and upstream's logs call it.
     pub(crate) name: &'static str,
-    /// Its former name, still accepted by `--controllers`.
+    /// Its former name, still accepted by `--controllers`; "" if it never had another.
     pub(crate) alias: &'static str,
     /// The service account it speaks as.
     pub(crate) identity: &'static str,
@@ -36,27 +33,49 @@ macro_rules! descriptor {
 
 /// In the order in which they start.
 pub(crate) const DESCRIPTORS: &[Descriptor] = &[
-    descriptor!("serviceaccount-controller", "serviceaccount", "service-account-controller", true, serviceaccount::run),
+    descriptor!(
+        "serviceaccount-controller",
+        "serviceaccount",
+        "service-account-controller",
+        true,
+        crate::serviceaccount::run
+    ),
     descriptor!(
         "root-ca-certificate-publisher-controller",
         "root-ca-cert-publisher",
         "root-ca-cert-publisher",
         true,
-        root_ca::run
+        crate::root_ca::run
     ),
-    descriptor!("namespace-controller", "namespace", "namespace-controller", true, namespace::run),
-    descriptor!("deployment-controller", "deployment", "deployment-controller", true, deployment::run),
-    descriptor!("replicaset-controller", "replicaset", "replicaset-controller", true, replicaset::run),
+    descriptor!("namespace-controller", "namespace", "namespace-controller", true, crate::namespace::run),
+    descriptor!("deployment-controller", "deployment", "deployment-controller", true, crate::deployment::run),
+    descriptor!("replicaset-controller", "replicaset", "replicaset-controller", true, crate::replicaset::run),
     descriptor!(
         "replicationcontroller-controller",
         "replicationcontroller",
         "replication-controller",
         true,
-        replicaset::run_replication_controllers
+        crate::replicaset::run_replication_controllers
     ),
-    descriptor!("endpointslice-controller", "endpointslice", "endpointslice-controller", true, endpointslice::run),
-    descriptor!("endpoints-controller", "endpoint", "endpoint-controller", true, endpoints::run),
-    descriptor!("garbage-collector-controller", "garbagecollector", "generic-garbage-collector", true, garbage::run),
+    descriptor!(
+        "endpointslice-controller",
+        "endpointslice",
+        "endpointslice-controller",
+        true,
+        crate::endpointslice::run
+    ),
+    descriptor!("endpoints-controller", "endpoint", "endpoint-controller", true, crate::endpoints::run),
+    descriptor!(
+        "garbage-collector-controller",
+        "garbagecollector",
+        "generic-garbage-collector",
+        true,
+        crate::garbage::run
+    ),
+    descriptor!("pod-garbage-collector-controller", "podgc", "pod-garbage-collector", true, crate::podgc::run),
+    descriptor!("node-ipam-controller", "nodeipam", "node-controller", true, crate::nodeipam::run),
+    descriptor!("taint-eviction-controller", "", "node-controller", true, crate::tainteviction::run),
+    descriptor!("node-lifecycle-controller", "nodelifecycle", "node-controller", true, crate::nodelifecycle::run),
 ];
 
 /// Refuses names that no controller has.
@@ -105,6 +124,12 @@ mod tests {
     #[test]
     fn names_are_unique() {
         let mut seen = HashSet::new();
-        assert!(DESCRIPTORS.iter().flat_map(|it| [it.name, it.alias]).all(|name| seen.insert(name)));
+        assert!(
+            DESCRIPTORS
+                .iter()
+                .flat_map(|it| [it.name, it.alias])
+                .filter(|name| !name.is_empty())
+                .all(|name| seen.insert(name))
+        );
     }
 }

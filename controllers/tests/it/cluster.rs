@@ -13,6 +13,7 @@ use kube::{Api, Client, Config, config::AuthInfo};
 use tempfile::TempDir;
 
 const TOKEN: &str = "test";
+const MANAGER: &str = "manager";
 const START: Duration = Duration::from_secs(60);
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
@@ -49,7 +50,7 @@ impl Cluster {
         let tasks = Tasks::new(drain.clone());
         let cluster = Self { client: client.clone(), processes, tasks, trigger, _directory: directory };
         cluster.ready().await;
-        let clients: Arc<dyn controllers::Clients> = Arc::new(client);
+        let clients: Arc<dyn controllers::Clients> = Arc::new(Identities { port });
         cluster.tasks.spawn("controllers", async move {
             controllers::run(config, clients, drain).await.unwrap();
         });
@@ -133,7 +134,11 @@ fn start_etcd(program: &str, directory: &TempDir, port: u16, peer_port: u16) -> 
 
 fn start_apiserver(program: &str, directory: &TempDir, etcd_port: u16, port: u16) -> Child {
     let tokens = directory.path().join("tokens");
-    std::fs::write(&tokens, format!("{TOKEN},admin,admin,system:masters\n")).unwrap();
+    std::fs::write(
+        &tokens,
+        format!("{TOKEN},admin,admin,system:masters\n{MANAGER},system:kube-controller-manager,manager\n"),
+    )
+    .unwrap();
     let key = directory.path().join("key.pem");
     let made = Command::new("openssl").args(["genrsa", "-out"]).arg(&key).arg("2048").stderr(Stdio::null()).status();
     assert!(made.unwrap().success());
@@ -175,9 +180,28 @@ fn spawn(program: &str, log: &PathBuf, arguments: &[String]) -> Child {
 }
 
 fn connect(port: u16) -> Client {
+    Client::try_from(config(port, TOKEN)).unwrap()
+}
+
+fn config(port: u16, token: &str) -> Config {
     let mut config = Config::new(format!("https://127.0.0.1:{port}").parse().unwrap());
     // The server makes its own certificate in a directory of this test.
     config.accept_invalid_certs = true;
-    config.auth_info = AuthInfo { token: Some(TOKEN.to_owned().into()), ..AuthInfo::default() };
-    Client::try_from(config).unwrap()
+    config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
+    config
+}
+
+/// Upstream's identities, so that its roles decide what the controllers may do.
+struct Identities {
+    port: u16,
+}
+
+impl controllers::Clients for Identities {
+    fn process(&self) -> Client {
+        Client::try_from(config(self.port, MANAGER)).unwrap()
+    }
+
+    fn of(&self, controller: &str) -> Client {
+        controllers::Impersonation::new(config(self.port, TOKEN)).unwrap().of(controller)
+    }
 }

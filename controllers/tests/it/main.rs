@@ -7,4 +7,5 @@ mod cluster;
 mod deployments;
 mod garbage;
 mod hollow;
+mod nodes;
 mod replicas;

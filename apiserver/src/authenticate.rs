@@ -18,9 +18,9 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
-pub(crate) use self::service_account::{groups as service_account_groups, split_user_name, user_name as service_account_name};
 pub use self::service_account::{Bound, ServiceAccounts, Settings as ServiceAccountSettings};
-pub use self::token_file::TokenFile;
+pub(crate) use self::service_account::{groups as service_account_groups, split_user_name};
+pub use self::token_file::{Error as TokenFileError, TokenFile};
 use crate::objects::Handle;
 use crate::request::User;
 
@@ -112,12 +112,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// When a source knows it and refuses it, with upstream's text.
-    pub async fn token(
-        &self,
-        token: &str,
-        audiences: &[String],
-        now: Timestamp,
-    ) -> Result<Option<Identity>, String> {
+    pub async fn token(&self, token: &str, audiences: &[String], now: Timestamp) -> Result<Option<Identity>, String> {
         let key = cache_key(token, audiences);
         if let Some((identity, until)) = self.cache.lock().get(&key)
             && now < *until

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use api::{GroupVersion, Reason, Status, Value, meta};
 use daemon::{Backoff, Tasks};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use serde_json::json;
 
 use crate::config::Config;
@@ -70,8 +70,9 @@ impl Bootstrap {
         let services = take("APIService");
         let unwatched = Flag::default();
         let rest = self.ensure(services, &unwatched);
-        futures::try_join!(roles, classes, flows, ranges, rest)?;
-        self.ensure(self.own(), &self.steps.service).await
+        let outcomes = futures::join!(roles, classes, flows, ranges, rest);
+        let own = self.ensure(self.own(), &self.steps.service).await;
+        [outcomes.0, outcomes.1, outcomes.2, outcomes.3, outcomes.4, own].into_iter().collect()
     }
 
     /// The objects that name this server.
@@ -81,9 +82,11 @@ impl Bootstrap {
         own
     }
 
+    /// Makes all that can be made; the first failure counts once everything has been tried.
     async fn ensure(&self, objects: Vec<Value>, done: &Flag) -> Result<(), Status> {
         let made = futures::stream::iter(objects).map(|object| self.ensure_one(object));
-        made.buffer_unordered(CONCURRENT).try_collect::<Vec<()>>().await?;
+        let outcomes: Vec<_> = made.buffer_unordered(CONCURRENT).collect().await;
+        outcomes.into_iter().collect::<Result<(), _>>()?;
         done.set();
         Ok(())
     }

@@ -31,6 +31,7 @@ use crate::request::{self, Context, Target, User, Warnings};
 pub use self::flow::Flows;
 pub use self::inflight::{Limits, Settings as LimitSettings};
 pub use self::route::Routes;
+pub(crate) use self::timeout::go_duration;
 
 /// Where a request's identity comes from.
 #[derive(Clone, Debug)]

@@ -100,11 +100,8 @@ impl Server {
         let tls = pki::tls::server(&config.serving, config.client_authority_pem.as_deref()).map_err(Error::Tls)?;
         // The server's own tasks outlive the drain until open requests have ended; watches see the drain itself.
         let tasks = Tasks::new(drain.clone());
-        let followers = Followers {
-            rbac: rbac::Rbac::default(),
-            node: node::Node::new(node_rules()),
-            flows: Flows::default(),
-        };
+        let followers =
+            Followers { rbac: rbac::Rbac::default(), node: node::Node::new(node_rules()), flows: Flows::default() };
         let authorizer = authorizer(&config, &followers);
         let handle = Handle::default();
         let plugins = plugins(&config.admission, &handle, &authorizer, &followers.rbac)
@@ -167,9 +164,10 @@ impl Server {
             tokio::time::sleep(delay).await;
             stop.start();
         };
-        let serving = self.listeners.into_iter().map(|listener| {
-            serve::serve(listener, self.tls.clone(), self.front.clone(), &connections)
-        });
+        let serving = self
+            .listeners
+            .into_iter()
+            .map(|listener| serve::serve(listener, self.tls.clone(), self.front.clone(), &connections));
         futures::future::join(futures::future::join_all(serving), waiting).await;
         for tasks in [connections, self.tasks] {
             if let Err(error) = tasks.join(END_TIMEOUT).await {

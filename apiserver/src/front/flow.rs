@@ -161,7 +161,10 @@ impl Rule {
             Target::Resource(path) => self.resources.iter().any(|rule| rule.matches(path)),
             Target::Path { verb, path } => self.paths.iter().any(|rule| {
                 has(&rule.verbs, verb)
-                    && rule.urls.iter().any(|url| url == path || url.strip_suffix('*').is_some_and(|p| path.starts_with(p)))
+                    && rule
+                        .urls
+                        .iter()
+                        .any(|url| url == path || url.strip_suffix('*').is_some_and(|p| path.starts_with(p)))
             }),
         }
     }

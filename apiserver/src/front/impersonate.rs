@@ -26,7 +26,10 @@ pub(super) fn user(headers: &mut HeaderMap, requestor: Arc<User>, authorizer: &U
         if groups.is_empty() && uid.is_empty() && extra.is_empty() {
             return Ok(requestor);
         }
-        return Err(Status::bad_request(format!("requested {} without impersonating a user", described(&groups, &extra, &uid))));
+        return Err(Status::bad_request(format!(
+            "requested {} without impersonating a user",
+            described(&groups, &extra, &uid)
+        )));
     }
     let gate = Gate { requestor: &requestor, authorizer };
     match split_user_name(&name) {
@@ -43,7 +46,13 @@ pub(super) fn user(headers: &mut HeaderMap, requestor: Arc<User>, authorizer: &U
         gate.check(Resource { subresource: key, name: value, ..resource })?;
     }
     if !uid.is_empty() {
-        gate.check(Resource { group: AUTHENTICATION, version: "v1", resource: "uids", name: &uid, ..Resource::default() })?;
+        gate.check(Resource {
+            group: AUTHENTICATION,
+            version: "v1",
+            resource: "uids",
+            name: &uid,
+            ..Resource::default()
+        })?;
     }
     let mut acting = User { groups: all_groups(&name, groups), name, uid, ..User::default() };
     for (key, value) in extra {
@@ -102,7 +111,8 @@ fn extras(headers: &HeaderMap) -> Vec<(String, String)> {
 }
 
 fn remove(headers: &mut HeaderMap) {
-    let is_ours = |name: &HeaderName| *name == USER || *name == GROUP || *name == UID || name.as_str().starts_with(EXTRA_PREFIX);
+    let is_ours =
+        |name: &HeaderName| *name == USER || *name == GROUP || *name == UID || name.as_str().starts_with(EXTRA_PREFIX);
     let names: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
     for name in names {
         headers.remove(name);
@@ -111,7 +121,8 @@ fn remove(headers: &mut HeaderMap) {
 
 /// What was asked for, as Go prints upstream's list of references.
 fn described(groups: &[String], extra: &[(String, String)], uid: &str) -> String {
-    let reference = |kind: &str, name: &str, version: &str, path: &str| format!("{{{kind}  {name}  {version}  {path}}}");
+    let reference =
+        |kind: &str, name: &str, version: &str, path: &str| format!("{{{kind}  {name}  {version}  {path}}}");
     let api_version = "authentication.k8s.io/v1";
     let mut texts: Vec<String> = groups.iter().map(|group| reference("Group", group, "", "")).collect();
     texts.extend(extra.iter().map(|(key, value)| reference("UserExtra", value, api_version, key)));

@@ -32,7 +32,9 @@ pub(super) fn of(context: &Context, long_running: bool) -> Result<Option<Duratio
     let Some(text) = context.param("timeout").filter(|text| !text.is_empty()) else {
         return Ok(Some(REQUEST_TIMEOUT));
     };
-    let invalid = || Status::bad_request(format!("invalid timeout specified in the request URL - time: invalid duration {text:?}"));
+    let invalid = || {
+        Status::bad_request(format!("invalid timeout specified in the request URL - time: invalid duration {text:?}"))
+    };
     let asked = go_duration(text).ok_or_else(invalid)?;
     let asked = if asked.is_zero() { REQUEST_TIMEOUT } else { asked };
     Ok(Some(asked.min(REQUEST_TIMEOUT)))

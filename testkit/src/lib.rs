@@ -1,1 +1,7 @@
-//! testkit.
+//! What tests share: images without a registry, kubectl as a child process, polling with a deadline.
+//!
+//! Nothing of the product links this crate.
+
+pub mod image;
+pub mod kubectl;
+pub mod poll;

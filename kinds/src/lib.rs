@@ -20,6 +20,7 @@ pub mod object_meta;
 pub mod plain;
 pub mod resource_name;
 mod rows;
+mod shown;
 pub mod strategy;
 pub mod table;
 pub mod tree;

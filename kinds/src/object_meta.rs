@@ -7,6 +7,7 @@ use api::field::{ErrorKind, FieldErrors, Path};
 use api::{Value, meta};
 
 use crate::names::{self, NameRule};
+use crate::shown;
 use crate::tree::{at, flag, int, list, same_at, text, texts};
 
 #[cfg(test)]
@@ -84,10 +85,11 @@ pub fn validate_update(object: &Value, old: &Value, errors: &mut FieldErrors) {
     managed_fields(new_meta, &path.child("managedFields"), errors);
 }
 
-/// What the generic layer adds to every kind's update validation, before the kind's own errors.
+/// What is checked of every kind's metadata on an update, before the kind's own errors.
 pub fn validate_update_common(object: &Value, old: &Value, namespaced: bool, errors: &mut FieldErrors) {
     validate(object, namespaced, NameRule::PathSegment, errors);
     validate_update(object, old, errors);
+    standard_finalizers(object, errors);
 }
 
 /// One `Invalid value` for each complaint.
@@ -163,7 +165,7 @@ fn owner_references(metadata: &Value, path: &Path<'_>, errors: &mut FieldErrors)
         let detail = format!(
             "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
         );
-        errors.invalid(path, owners.to_vec(), &detail);
+        shown::invalid(path, &shown::each(owners, shown::owner), &detail, errors);
     }
 }
 
@@ -183,7 +185,7 @@ fn owner_reference(owner: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     }
     if version == "v1" && text(owner, "kind") == "Event" {
         let detail = "/v1, Kind=Event is disallowed from being an owner";
-        errors.invalid(path, owner.clone(), detail);
+        shown::invalid(path, &shown::owner(owner), detail, errors);
     }
 }
 

@@ -58,11 +58,6 @@ pub struct Grace {
 
 /// A kind's rules. See the module's documentation.
 pub trait Strategy: Send + Sync + 'static {
-    /// The kind's own update validation repeats the metadata's, so that a client sees those causes twice.
-    fn repeats_metadata(&self) -> bool {
-        true
-    }
-
     /// How names are checked.
     fn name_rule(&self) -> NameRule {
         NameRule::Dns1123Subdomain

@@ -1,7 +1,6 @@
 //! The whole validation of a write: metadata and the kind's own rules, in upstream's order.
 //!
-//! The registry calls one of these three and nothing else. Upstream's generic layer checks metadata once, and most
-//! kinds check it again, so a bad label on an update is two equal causes (and one line in the message).
+//! The registry calls one of these three and nothing else. Equal errors are reported once, as upstream does.
 
 use api::Value;
 use api::field::FieldErrors;
@@ -19,7 +18,7 @@ pub fn create(strategy: &dyn Strategy, object: &Value, namespaced: bool, request
     if errors.is_empty() {
         object_meta::validate(object, namespaced, NameRule::PathSegment, &mut errors);
     }
-    errors
+    without_repeats(errors)
 }
 
 /// Every field error of a change.
@@ -32,12 +31,8 @@ pub fn update(
 ) -> FieldErrors {
     let mut errors = FieldErrors::new();
     object_meta::validate_update_common(new, old, namespaced, &mut errors);
-    if strategy.repeats_metadata() {
-        object_meta::validate_update(new, old, &mut errors);
-        object_meta::standard_finalizers(new, &mut errors);
-    }
     strategy.validate_update(new, old, request, &mut errors);
-    errors
+    without_repeats(errors)
 }
 
 /// A change through a subresource: the object before and after it, and the subresource's name.
@@ -61,10 +56,18 @@ pub fn subresource(
     let SubresourceChange { subresource, new, old } = change;
     let mut errors = FieldErrors::new();
     object_meta::validate_update_common(new, old, namespaced, &mut errors);
-    if strategy.repeats_metadata() {
-        object_meta::validate_update(new, old, &mut errors);
-        object_meta::standard_finalizers(new, &mut errors);
-    }
     strategy.validate_subresource(subresource, new, old, request, &mut errors);
+    without_repeats(errors)
+}
+
+fn without_repeats(mut errors: FieldErrors) -> FieldErrors {
+    let mut seen = Vec::with_capacity(errors.0.len());
+    errors.0.retain(|error| {
+        let is_new = !seen.contains(error);
+        if is_new {
+            seen.push(error.clone());
+        }
+        is_new
+    });
     errors
 }

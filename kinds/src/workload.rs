@@ -8,13 +8,14 @@ use crate::core::pod::template_annotations;
 use crate::core::pod_spec::{self, Meta, defaults};
 use crate::names;
 use crate::object_meta::{annotations, label_selector, labels, non_negative};
-use crate::tree::{at, enter_some, entry_count, has, int, list, opt_int, some, text};
+use crate::shown;
+use crate::tree::{at, enter, entry_count, has, int, list, opt_int, some, text};
 
-/// Fills the template under `spec`.
+/// Fills the template under `spec`, which Go has even when the client did not send one.
 pub(crate) fn default_template(spec: &mut Value) {
-    if let Some(template) = enter_some(spec, "template") {
-        defaults::spec(crate::tree::enter(template, "spec"));
-    }
+    let template = enter(spec, "template");
+    enter(template, "metadata");
+    defaults::spec(enter(template, "spec"));
 }
 
 /// Validates a `PodTemplateSpec`.
@@ -60,7 +61,7 @@ pub(crate) fn required_selector(spec: &Value, empty: &str, path: &Path<'_>, erro
     };
     label_selector(selector, &path, errors);
     if is_empty_selector(selector) {
-        errors.invalid(&path, selector.clone(), empty);
+        shown::invalid(&path, &shown::selector(selector), empty, errors);
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::object_meta::{immutable, label_selector, non_negative};
 use crate::rows;
+use crate::shown;
 use crate::strategy::{Generation, Request, Strategy, keep_status};
 use crate::tree::{at, default_text, default_to, enter, has, int, put, same_at, some, text};
 use crate::workload::{self, Selection};
@@ -28,6 +29,9 @@ const COUNTERS: [&str; 9] = [
 ];
 /// The wire has no field for it: it lives in an annotation.
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+/// The update strategy as upstream's internal type names it.
+const STRATEGY: [(&str, &str); 2] = [("Type", "type"), ("RollingUpdate", "rollingUpdate")];
 
 impl Strategy for DaemonSet {
     fn generation(&self) -> Generation {
@@ -131,7 +135,7 @@ fn validate(spec: &Value, errors: &mut FieldErrors) {
     }
     if has(spec, "selector") && workload::is_empty_selector(selector) {
         let detail = "empty selector is invalid for daemonset";
-        errors.invalid(&path.child("selector"), selector.clone(), detail);
+        shown::invalid(&path.child("selector"), &shown::selector(selector), detail, errors);
     }
     workload::restarting_template(template, "DaemonSet", &at_template, errors);
     non_negative(int(spec, "minReadySeconds"), &path.child("minReadySeconds"), errors);
@@ -147,9 +151,9 @@ fn strategy(strategy: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
             None => errors.required(&at_rolling, ""),
             Some(rolling) => rolling_update(rolling, &at_rolling, errors),
         },
-        other => {
-            let shown = json!({"Type": other, "RollingUpdate": at(strategy, "rollingUpdate")});
-            errors.not_supported(path, shown, &["OnDelete", "RollingUpdate"]);
+        _ => {
+            let shown = shown::internal(strategy, &STRATEGY);
+            shown::not_supported(path, &shown, &["RollingUpdate", "OnDelete"], errors);
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::replica_set::selected_template;
 use crate::object_meta::{immutable, non_negative};
 use crate::rows;
+use crate::shown;
 use crate::strategy::{Generation, Request, Strategy, keep_content, keep_status};
 use crate::tree::{at, default_text, default_to, enter, has, int, opt_int, put, same_at, some, text};
 use crate::workload;
@@ -27,6 +28,9 @@ const COUNTERS: [&str; 8] = [
     "collisionCount",
 ];
 const BOUNDED: [&str; 3] = ["updatedReplicas", "readyReplicas", "availableReplicas"];
+
+/// The update strategy as upstream's internal type names it.
+const STRATEGY: [(&str, &str); 2] = [("Type", "type"), ("RollingUpdate", "rollingUpdate")];
 
 impl Strategy for Deployment {
     fn generation(&self) -> Generation {
@@ -139,10 +143,10 @@ fn strategy(strategy: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
             None => errors.required(&at_rolling, "this should be defaulted and never be nil"),
             Some(rolling) => rolling_update(rolling, &at_rolling, errors),
         },
-        other => {
+        _ => {
             // Upstream shows its internal type here.
-            let shown = json!({"Type": other, "RollingUpdate": at(strategy, "rollingUpdate")});
-            errors.not_supported(path, shown, &["Recreate", "RollingUpdate"]);
+            let shown = shown::internal(strategy, &STRATEGY);
+            shown::not_supported(path, &shown, &["Recreate", "RollingUpdate"], errors);
         }
     }
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::object_meta::{immutable, non_negative};
 use crate::rows;
+use crate::shown;
 use crate::strategy::{Generation, Request, Strategy, keep_status};
 use crate::tree::{at, default_to, enter, int, put};
 use crate::workload::{self, Selection};
@@ -108,8 +109,8 @@ pub(super) fn selected_template(spec: &Value, path: &Path<'_>, errors: &mut Fiel
     let template = path.child("template");
     match workload::selection(spec) {
         Selection::Malformed => {
-            let selector = at(spec, "selector").clone();
-            errors.invalid(&path.child("selector"), selector, "invalid label selector");
+            let selector = shown::selector(at(spec, "selector"));
+            shown::invalid(&path.child("selector"), &selector, "invalid label selector", errors);
             return;
         }
         Selection::Mismatch => workload::mismatch(at(spec, "template"), &template, errors),

@@ -10,6 +10,7 @@ use crate::core::pod_spec::defaults;
 use crate::names;
 use crate::object_meta::{immutable, invalid_each, label_selector, non_negative};
 use crate::rows;
+use crate::shown;
 use crate::strategy::{Generation, NameRule, Request, Strategy, keep_status};
 use crate::tree::{
     at, default_text, default_to, enter, enter_some, has, int, list, list_mut, opt_int, put, remove, some, text,
@@ -31,6 +32,9 @@ const COUNTERS: [&str; 7] = [
 ];
 const BOUNDED: [&str; 4] = ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"];
 const STRATEGIES: &str = "must be 'RollingUpdate' or 'OnDelete'";
+
+/// The update strategy as upstream's internal type names it.
+const STRATEGY: [(&str, &str); 2] = [("Type", "type"), ("RollingUpdate", "rollingUpdate")];
 
 impl Strategy for StatefulSet {
     fn name_rule(&self) -> NameRule {
@@ -164,14 +168,14 @@ fn selector_and_template(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors
             label_selector(selector, &at_selector, errors);
             if workload::is_empty_selector(selector) {
                 let detail = "empty selector is invalid for statefulset";
-                errors.invalid(&at_selector, selector.clone(), detail);
+                shown::invalid(&at_selector, &shown::selector(selector), detail, errors);
             }
         }
     }
     let (template, at_template) = (at(spec, "template"), path.child("template"));
     match workload::selection(spec) {
         Selection::Malformed => {
-            errors.invalid(&at_selector, at(spec, "selector").clone(), "");
+            shown::invalid(&at_selector, &shown::selector(at(spec, "selector")), "", errors);
         }
         selection => {
             if selection == Selection::Mismatch {
@@ -223,11 +227,8 @@ fn strategy(strategy: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         ("", _) => errors.required(path, ""),
         ("OnDelete", Some(rolling)) => {
             let detail = "only allowed for updateStrategy 'RollingUpdate'";
-            let shown = json!({
-                "Partition": int(rolling, "partition"),
-                "MaxUnavailable": at(rolling, "maxUnavailable"),
-            });
-            errors.invalid(&at_rolling, shown, detail);
+            let fields = [("Partition", "partition"), ("MaxUnavailable", "maxUnavailable")];
+            shown::invalid(&at_rolling, &shown::internal(rolling, &fields), detail, errors);
         }
         ("RollingUpdate", Some(rolling)) => {
             non_negative(int(rolling, "partition"), &at_rolling.child("partition"), errors);
@@ -236,9 +237,9 @@ fn strategy(strategy: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
             }
         }
         ("OnDelete" | "RollingUpdate", None) => {}
-        (other, rolling) => {
-            let shown = json!({"Type": other, "RollingUpdate": rolling});
-            errors.invalid(path, shown, STRATEGIES);
+        _ => {
+            let shown = shown::internal(strategy, &STRATEGY);
+            shown::invalid(path, &shown, STRATEGIES, errors);
         }
     }
 }

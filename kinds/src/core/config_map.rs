@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::names;
-use crate::object_meta::{self, invalid_each};
+use crate::object_meta::invalid_each;
 use crate::rows;
-use crate::strategy::{NameRule, Request, Strategy};
+use crate::strategy::{Request, Strategy};
 use crate::tree::{at, entries, entry_count, flag, has, same_at};
 
 /// The config map strategy.
@@ -26,7 +26,6 @@ impl Strategy for ConfigMap {
 
     fn validate_update(&self, new: &Value, old: &Value, _: &Request<'_>, errors: &mut FieldErrors) {
         frozen(new, old, &["data", "binaryData"], errors);
-        object_meta::validate(new, true, NameRule::Dns1123Subdomain, errors);
         validate(new, errors);
     }
 

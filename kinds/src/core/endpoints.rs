@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::core::pod_spec::containers::{port_number, protocol};
 use crate::ip;
 use crate::names::{self, NameRule};
-use crate::object_meta::{self, invalid_each};
+use crate::object_meta::invalid_each;
 use crate::rows;
 use crate::strategy::{Request, Strategy};
 use crate::tree::{default_text, int, list, list_mut, opt_text, same_at, text};
@@ -39,7 +39,6 @@ impl Strategy for Endpoints {
     }
 
     fn validate_update(&self, new: &Value, old: &Value, _: &Request<'_>, errors: &mut FieldErrors) {
-        object_meta::validate(new, true, NameRule::Dns1123Subdomain, errors);
         if !same_at(new, old, "subsets") {
             validate(new, errors);
         }

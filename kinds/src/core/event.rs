@@ -72,10 +72,6 @@ impl Strategy for CoreEvent {
         DefaultPropagation::Unsupported
     }
 
-    fn repeats_metadata(&self) -> bool {
-        false
-    }
-
     fn validate_create(&self, object: &Value, _request: &Request<'_>, errors: &mut FieldErrors) {
         common(object, &CORE, errors);
     }
@@ -106,10 +102,6 @@ impl Strategy for Event {
         DefaultPropagation::Unsupported
     }
 
-    fn repeats_metadata(&self) -> bool {
-        false
-    }
-
     fn validate_create(&self, object: &Value, _request: &Request<'_>, errors: &mut FieldErrors) {
         common(object, &GROUP, errors);
         series(object, errors);
@@ -135,7 +127,6 @@ impl Strategy for Event {
 
     fn validate_update(&self, new: &Value, old: &Value, _: &Request<'_>, errors: &mut FieldErrors) {
         common(new, &GROUP, errors);
-        crate::object_meta::validate_update(new, old, errors);
         if !same_at(new, old, "series") {
             series(new, errors);
         }

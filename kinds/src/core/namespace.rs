@@ -56,7 +56,6 @@ impl Strategy for Namespace {
     }
 
     fn validate_update(&self, new: &Value, _old: &Value, _: &Request<'_>, errors: &mut FieldErrors) {
-        object_meta::validate(new, false, NameRule::Dns1123Label, errors);
         finalizers(new, &Path::new("spec").child("finalizers"), errors);
     }
 

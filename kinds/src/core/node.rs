@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::core::pod_spec::scheduling::taint_effect;
 use crate::ip;
-use crate::names::{self, NameRule};
+use crate::names::{self};
 use crate::object_meta::{self, label_key};
 use crate::resource_name::{amounts, default_list, validate_amount};
 use crate::rows;
@@ -48,13 +48,7 @@ impl Strategy for Node {
         keep_status(new, old);
     }
 
-    fn repeats_metadata(&self) -> bool {
-        false
-    }
-
     fn validate_update(&self, new: &Value, old: &Value, _: &Request<'_>, errors: &mut FieldErrors) {
-        object_meta::validate(new, false, NameRule::Dns1123Subdomain, errors);
-        object_meta::standard_finalizers(new, errors);
         validate(new, errors);
         validate_change(new, old, errors);
     }
@@ -179,6 +173,13 @@ fn validate(object: &Value, errors: &mut FieldErrors) {
         ip::validate_cidr_lenient(cidr, &[], &path.index(i), errors);
     }
     let addresses = cidrs.iter().map(|cidr| cidr.split_once('/').map_or(*cidr, |(ip, _)| ip));
+    if let Some(i) = cidrs.iter().position(|cidr| ip::parse_cidr(cidr).is_none()).filter(|_| cidrs.len() > 1) {
+        let detail = format!(
+            "invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[{i}]: <nil> (invalid CIDR address: {})",
+            cidrs[i]
+        );
+        object_meta::internal(&path, &detail, errors);
+    }
     if cidrs.len() > 1 && (cidrs.len() > 2 || !ip::is_dual_stack(addresses)) {
         let detail = "may specify no more than one CIDR for each IP family";
         errors.invalid(&path, at(spec, "podCIDRs").clone(), detail);
@@ -237,8 +238,6 @@ fn declared_features(object: &Value, errors: &mut FieldErrors) {
 }
 
 fn validate_change(new: &Value, old: &Value, errors: &mut FieldErrors) {
-    object_meta::validate_update(new, old, errors);
-    object_meta::standard_finalizers(new, errors);
     amounts_of(new, errors);
     declared_features(new, errors);
     let (spec, old_spec, path) = (at(new, "spec"), at(old, "spec"), Path::new("spec"));

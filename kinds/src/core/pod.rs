@@ -8,8 +8,8 @@ mod status;
 mod tests;
 mod update;
 
-use api::field::{FieldErrors, Path};
 use api::Value;
+use api::field::{FieldErrors, Path};
 use jiff::Timestamp;
 use serde_json::json;
 

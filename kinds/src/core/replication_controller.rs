@@ -36,7 +36,9 @@ impl Strategy for ReplicationController {
             put(spec, "selector", labels.clone());
         }
         default_to(spec, "replicas", 1);
-        workload::default_template(spec);
+        if some(spec, "template").is_some() {
+            workload::default_template(spec);
+        }
         let metadata = enter(object, "metadata");
         if !labels.is_null() && is_empty(at(metadata, "labels")) {
             put(metadata, "labels", labels);

@@ -11,7 +11,7 @@ use super::config_map::{DATA_MAX, decoded_len, frozen};
 use crate::names;
 use crate::object_meta::{self, invalid_each};
 use crate::rows;
-use crate::strategy::{NameRule, Request, Strategy};
+use crate::strategy::{Request, Strategy};
 use crate::tree::{at, default_text, enter, entries, entry_count, put, remove, text};
 
 /// The secret strategy.
@@ -36,7 +36,6 @@ impl Strategy for Secret {
 
     fn validate_update(&self, new: &Value, old: &Value, _: &Request<'_>, errors: &mut FieldErrors) {
         frozen(new, old, &["data"], errors);
-        object_meta::validate(new, true, NameRule::Dns1123Subdomain, errors);
         validate(new, errors);
         // Declarative rules come last upstream.
         if text(new, "type") != text(old, "type") {

@@ -1,13 +1,11 @@
 //! ServiceAccounts.
 
-use api::field::FieldErrors;
 use api::{Value, meta};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::object_meta;
 use crate::rows;
-use crate::strategy::{NameRule, Request, Strategy};
+use crate::strategy::{Request, Strategy};
 use crate::tree::{list_mut, text};
 
 /// The service account strategy.
@@ -27,10 +25,6 @@ impl Strategy for ServiceAccount {
 
     fn prepare_update(&self, new: &mut Value, _old: &Value, _request: &Request<'_>) {
         name_only(new);
-    }
-
-    fn validate_update(&self, new: &Value, _old: &Value, _: &Request<'_>, errors: &mut FieldErrors) {
-        object_meta::validate(new, true, NameRule::Dns1123Subdomain, errors);
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {

@@ -6,8 +6,6 @@ use api::{Value, meta};
 use super::{annotations, qos};
 use crate::core::pod_spec::containers::is_sidecar;
 use crate::names::in_range;
-use crate::object_meta;
-use crate::strategy::NameRule;
 use crate::tree::{at, enter, has, int, is_empty, list, list_mut, opt_int, put, remove, same, same_at, some, text};
 
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
@@ -16,7 +14,6 @@ const MAX_SECONDS: i64 = i32::MAX as i64;
 
 /// Validates a change of the pod itself.
 pub(super) fn validate(new: &Value, old: &Value, errors: &mut FieldErrors) {
-    object_meta::validate(new, true, NameRule::Dns1123Subdomain, errors);
     super::validate(new, errors);
     annotations::validate_update(new, old, &Path::new("metadata").child("annotations"), errors);
     let path = Path::new("spec");
@@ -239,7 +236,6 @@ fn keep_all_but(new: &mut Value, old: &Value, change: impl FnOnce(&mut Value)) {
 
 /// Validates a change through `ephemeralcontainers`.
 pub(super) fn validate_ephemeral(new: &Value, old: &Value, errors: &mut FieldErrors) {
-    object_meta::validate(new, true, NameRule::Dns1123Subdomain, errors);
     super::validate(new, errors);
     annotations::validate_update(new, old, &Path::new("metadata").child("annotations"), errors);
     if meta::annotation(old, "kubernetes.io/config.mirror").is_some() {
@@ -269,7 +265,6 @@ pub(super) fn validate_ephemeral(new: &Value, old: &Value, errors: &mut FieldErr
 
 /// Validates a change through `resize`.
 pub(super) fn validate_resize(new: &Value, old: &Value, errors: &mut FieldErrors) {
-    object_meta::validate(new, true, NameRule::Dns1123Subdomain, errors);
     super::validate(new, errors);
     let refused = if meta::annotation(old, "kubernetes.io/config.mirror").is_some() {
         Some("static pods cannot be resized")

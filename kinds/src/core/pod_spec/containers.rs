@@ -160,7 +160,9 @@ fn common(cx: &Context<'_>, container: &Value, path: &Path<'_>, errors: &mut Fie
     match text(container, "terminationMessagePolicy") {
         "File" | "FallbackToLogsOnError" => {}
         "" => errors.required(&policy_path, ""),
-        other => errors.not_supported(&policy_path, other, &["File", "FallbackToLogsOnError"]),
+        other => {
+            super::not_supported_unsorted(&policy_path, other, &["File", "FallbackToLogsOnError"], errors);
+        }
     }
     ports(container, &path.child("ports"), errors);
     env::validate(container, &path.child("env"), errors);

@@ -10,7 +10,14 @@ use super::{Context, Meta, containers::is_sidecar, resources};
 use crate::names::{self, NameRule};
 use crate::object_meta::invalid_each;
 use crate::resource_name::{amounts, is_huge_page, quantity};
+use crate::shown;
 use crate::tree::{at, has, list, opt_text, some, text};
+
+const CLAIM: [(&str, &str); 3] = [
+    ("Name", "name"),
+    ("ResourceClaimName", "resourceClaimName"),
+    ("ResourceClaimTemplateName", "resourceClaimTemplateName"),
+];
 
 type Amounts<'a> = BTreeMap<&'a str, Quantity>;
 
@@ -44,12 +51,12 @@ fn claim_source(claim: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     match names.iter().filter(|field| has(claim, field)).count() {
         0 => {
             let detail = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
-            errors.invalid(path, claim.clone(), detail);
+            shown::invalid(path, &shown::internal(claim, &CLAIM), detail, errors);
         }
         1 => {}
         _ => {
             let detail = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
-            errors.invalid(path, claim.clone(), detail);
+            shown::invalid(path, &shown::internal(claim, &CLAIM), detail, errors);
         }
     }
     for field in names {

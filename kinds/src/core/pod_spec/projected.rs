@@ -6,6 +6,7 @@ use api::field::{FieldErrors, Path};
 use super::{paths, sources};
 use crate::names;
 use crate::object_meta::{annotations, label_selector};
+use crate::shown;
 use crate::tree::{at, entries, has, list, opt_int, opt_text, some, text};
 
 const COLLISION: &str = "conflicting duplicate paths";
@@ -15,6 +16,15 @@ const TOKEN_MAX: i64 = 1 << 32;
 const CERTIFICATE_MIN: i64 = 3600;
 const CERTIFICATE_MAX: i64 = 91 * 86_400;
 const KUBERNETES_CERTIFICATE_MAX: i64 = 86_400;
+
+const BUNDLE: [(&str, &str); 6] = [
+    ("Name", "name"),
+    ("SignerName", "signerName"),
+    ("LabelSelector", "labelSelector"),
+    ("Optional", "optional"),
+    ("Path", "path"),
+    ("User", "user"),
+];
 
 /// The paths that the sources so far write to.
 type Taken = Vec<String>;
@@ -117,7 +127,7 @@ fn trust_bundle(value: &Value, path: &Path<'_>, walk: &mut Walk<'_>) {
     match (opt_text(value, "name"), opt_text(value, "signerName")) {
         (Some(_), Some(_)) => {
             let detail = "only one of name and signerName may be used";
-            walk.errors.invalid(path, value.clone(), detail);
+            shown::invalid(path, &shown::internal(value, &BUNDLE), detail, walk.errors);
         }
         (Some(name), None) => bundle_by_name(value, name, path, walk.errors),
         (None, Some(signer)) => {
@@ -151,7 +161,7 @@ fn bundle_by_name(value: &Value, name: &str, path: &Path<'_>, errors: &mut Field
     }
     if let Some(selector) = some(value, "labelSelector") {
         let detail = "labelSelector must be unset if name is specified";
-        errors.invalid(&path.child("labelSelector"), selector.clone(), detail);
+        shown::invalid(&path.child("labelSelector"), &shown::selector(selector), detail, errors);
     }
 }
 

@@ -115,6 +115,7 @@ fn unknown_claim(name: &str, known: &[&str], path: &Path<'_>, errors: &mut Field
     } else {
         let mut sorted = known.to_vec();
         sorted.sort_unstable();
+        sorted.dedup();
         detail.push_str(&format!(": {}", sorted.join(", ")));
     }
     errors.push(ErrorKind::NotFound, path, format!("Not found: {name:?}: {detail}"));

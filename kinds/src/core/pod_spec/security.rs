@@ -5,6 +5,7 @@ use api::field::{FieldErrors, Path};
 
 use super::{Context, paths, windows};
 use crate::names;
+use crate::shown;
 use crate::tree::{at, flag, has, list, opt_flag, opt_int, opt_text, some, text, texts};
 
 const PROFILE_TYPES: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
@@ -38,18 +39,37 @@ pub(super) fn container(cx: &Context<'_>, security: &Value, path: &Path<'_>, err
 fn escalation(security: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     if flag(security, "privileged") {
         let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-        errors.invalid(path, internal(security), detail);
+        shown::invalid(path, &internal(security), detail, errors);
     }
     let added = texts(at(security, "capabilities"), "add");
     for _ in added.filter(|capability| *capability == "CAP_SYS_ADMIN") {
         let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
-        errors.invalid(path, internal(security), detail);
+        shown::invalid(path, &internal(security), detail, errors);
     }
 }
 
-/// Upstream prints its internal type here, with every field and Go's names.
+/// Upstream shows its internal type here.
 fn internal(security: &Value) -> String {
-    security.to_string()
+    const FIELDS: [(&str, &str); 12] = [
+        ("Capabilities", "capabilities"),
+        ("Privileged", "privileged"),
+        ("SELinuxOptions", "seLinuxOptions"),
+        ("WindowsOptions", "windowsOptions"),
+        ("RunAsUser", "runAsUser"),
+        ("RunAsGroup", "runAsGroup"),
+        ("RunAsNonRoot", "runAsNonRoot"),
+        ("ReadOnlyRootFilesystem", "readOnlyRootFilesystem"),
+        ("AllowPrivilegeEscalation", "allowPrivilegeEscalation"),
+        ("ProcMount", "procMount"),
+        ("SeccompProfile", "seccompProfile"),
+        ("AppArmorProfile", "appArmorProfile"),
+    ];
+    let mut named = security.clone();
+    if let Some(capabilities) = some(security, "capabilities") {
+        let lists = serde_json::json!({"Add": at(capabilities, "add"), "Drop": at(capabilities, "drop")});
+        crate::tree::put(&mut named, "capabilities", lists);
+    }
+    shown::internal(&named, &FIELDS)
 }
 
 fn id(security: &Value, field: &str, path: &Path<'_>, errors: &mut FieldErrors) {
@@ -110,9 +130,9 @@ fn seccomp(profile: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         }
         ("Localhost", Some(file)) => paths::descending(file, &path, errors),
         (_, Some(_)) => {
-            let shown = serde_json::json!({"Type": kind, "LocalhostProfile": at(profile, "localhostProfile")});
+            let shown = shown::internal(profile, &[("Type", "type"), ("LocalhostProfile", "localhostProfile")]);
             let detail = "can only be set when seccomp type is Localhost";
-            errors.invalid(&path, shown, detail);
+            shown::invalid(&path, &shown, detail, errors);
         }
         (_, None) => {}
     }

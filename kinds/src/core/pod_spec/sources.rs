@@ -357,6 +357,7 @@ fn storage_os(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
 pub(crate) fn driver_name(name: &str, path: &Path<'_>, errors: &mut FieldErrors) {
     if name.is_empty() {
         errors.required(path, "");
+        return;
     }
     if name.len() > names::LABEL_MAX {
         errors.too_long(path, names::LABEL_MAX);

@@ -139,8 +139,9 @@ pub fn apply(kind: PatchType, original: &Value, patch: &[u8], id: TypeId, strict
         }
         PatchType::Apply => unreachable!("server-side apply has its own engine"),
     };
-    let decoded = schema::decode_value(patched, id)
-        .map_err(|error| Error::Undecodable { patched: shown.clone(), error: error.to_string() })?;
+    let decode = if kind == PatchType::Strategic { schema::convert_value } else { schema::decode_value };
+    let decoded =
+        decode(patched, id).map_err(|error| Error::Undecodable { patched: shown.clone(), error: error.to_string() })?;
     if strict {
         strict_problems.extend(decoded.strict);
     }

@@ -83,7 +83,6 @@ func (s *Server) start(ctx context.Context, bin string, flags []string) error {
 		"--token-auth-file=" + s.path("tokens.csv"), "--allow-privileged=true",
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
 		"--service-account-key-file=" + s.path("sa.key"), "--service-account-signing-key-file=" + s.path("sa.key"),
-		"--disable-admission-plugins=ServiceAccount",
 		"--endpoint-reconciler-type=none",
 	}, flags...)
 	if err := s.run(filepath.Join(bin, "kube-apiserver"), args...); err != nil {
@@ -190,7 +189,8 @@ func (s *Server) ready() error {
 // CertificatePath is the file with the server's own certificate, which signs itself.
 func (s *Server) CertificatePath() string { return s.path("certs/apiserver.crt") }
 
-// Request is one HTTP request; an empty User means the administrator.
+// Request is one HTTP request; an empty User means the administrator, "jane" one without rights, and any other
+// text is sent as the token.
 type Request struct {
 	Method, Path, User string
 	Header             map[string]string
@@ -210,8 +210,11 @@ func (s *Server) Do(request Request) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	token := AdminToken
-	if request.User != "" {
+	token := request.User
+	switch request.User {
+	case "":
+		token = AdminToken
+	case "jane":
 		token = userToken
 	}
 	httpRequest.Header.Set("Authorization", "Bearer "+token)

@@ -74,8 +74,7 @@ fn resolve_negative(document: &Value, path: &str) -> String {
     }
     let mut current = Some(document);
     let mut out = String::with_capacity(path.len());
-    let mut tokens = path.split('/').skip(1).peekable();
-    while let Some(token) = tokens.next() {
+    for token in path.split('/').skip(1) {
         let length = current.and_then(Value::as_array).map(Vec::len);
         let back = token.strip_prefix('-').and_then(|digits| digits.parse::<usize>().ok());
         let token = match (length, back) {

@@ -248,3 +248,24 @@ fn a_patched_object_must_fit_its_type() {
     let syntax = apply(PatchType::Merge, &live, b"{", pod(), true).unwrap_err();
     assert_eq!(syntax, Error::Malformed("invalid JSON patch".to_owned()));
 }
+
+#[test]
+fn strategic_results_are_read_by_the_converter() {
+    let live = json!({"metadata": {}, "spec": {"containers": [{"name": "c"}]}, "status": {}});
+    let run = |patch: Value| apply(PatchType::Strategic, &live, patch.to_string().as_bytes(), pod(), true);
+    for (patch, shown, error) in [
+        (json!({"spec": {"containers": "x"}}), "map[spec:map[containers:x]]", "cannot restore slice from string"),
+        (
+            json!({"metadata": {"labels": {"a": 5}}}),
+            "map[metadata:map[labels:map[a:5]]]",
+            "cannot convert int64 to string",
+        ),
+    ] {
+        let want = Error::Undecodable { patched: shown.to_owned(), error: error.to_owned() };
+        assert_eq!(run(patch).unwrap_err(), want);
+    }
+    let odd = run(json!({"spec": {"foo": "bar", "containers": [{"name": "c", "zoo": 1}]}})).unwrap();
+    assert_eq!(odd.strict, [r#"unknown field "spec.containers[0].zoo""#, r#"unknown field "spec.foo""#]);
+    let message = odd.strict_error().message;
+    assert!(message.contains("map[spec:map[containers:[map[name:c zoo:1]] foo:bar]]"), "{message}");
+}

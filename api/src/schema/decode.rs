@@ -63,7 +63,16 @@ pub fn decode(text: &[u8], id: TypeId) -> Result<Decoded, DecodeError> {
 
 /// Decodes a tree as a type, fields in the order of their names.
 pub fn decode_value(value: Value, id: TypeId) -> Result<Decoded, DecodeError> {
-    let mut walk = Walk::default();
+    decode_tree(value, Walk::default(), id)
+}
+
+/// As [`decode_value`], with the words and the order of problems of upstream's converter, which reads the result of
+/// a strategic merge patch: the first wrong type stops it, and an object's own unknown fields come last.
+pub fn convert_value(value: Value, id: TypeId) -> Result<Decoded, DecodeError> {
+    decode_tree(value, Walk { converts: true, ..Walk::default() }, id)
+}
+
+fn decode_tree(value: Value, mut walk: Walk, id: TypeId) -> Result<Decoded, DecodeError> {
     let result = walk.root(id).deserialize(value);
     walk.finish(result).map_err(|failure| match failure {
         Failure::Refused(error) => error,
@@ -98,6 +107,8 @@ struct Walk {
     strict: Vec<String>,
     /// Above zero inside a value that upstream decodes without strictness.
     muted: u32,
+    /// Speaks as upstream's converter of trees does.
+    converts: bool,
 }
 
 impl Walk {
@@ -205,13 +216,26 @@ impl<'de> DeserializeSeed<'de> for Typed<'_, '_> {
 
 impl Typed<'_, '_> {
     fn scalar<E: serde::de::Error>(self, token: Token<'_>) -> Result<Value, E> {
-        scalar::read(self.shape, token, self.go_type).or_else(|problem| self.walk.refuse(problem).map_err(E::custom))
+        let found = token.go_kind();
+        let read = scalar::read(self.shape, token, self.go_type);
+        read.or_else(|problem| self.refuse(problem, found).map_err(E::custom))
     }
 
     /// A list or an object where neither belongs.
     fn composite<E: serde::de::Error>(self, found: &'static str) -> Result<Value, E> {
         let problem = scalar::composite(self.shape, found, self.go_type);
-        self.walk.refuse(problem).map_err(E::custom)
+        let found = if found == "array" { "slice" } else { "map" };
+        self.refuse(problem, found).map_err(E::custom)
+    }
+
+    fn refuse(self, problem: Problem, found: &'static str) -> Result<Value, &'static str> {
+        match problem {
+            Problem::Mismatch { .. } if self.walk.converts => {
+                let text = scalar::conversion(self.shape, found, self.go_type);
+                self.walk.refuse(Problem::Fatal(text))
+            }
+            problem => self.walk.refuse(problem),
+        }
     }
 }
 
@@ -342,11 +366,15 @@ fn read_object<'de, A: MapAccess<'de>>(walk: &mut Walk, of: &'static Type, mut e
     let (path, fields, owner) = (walk.path.len(), walk.fields.len(), walk.owner);
     let mut values: Vec<Option<Value>> = Vec::new();
     values.resize(of.fields.len(), None);
+    let mut unknown = Vec::new();
     while let Some(key) = entries.next_key_seed(FieldKey(of))? {
         let index = match key {
             Key::Field(index) => index,
             Key::Unknown(name) => {
-                walk.problem("unknown", &name);
+                match walk.converts {
+                    true => unknown.push(name),
+                    false => walk.problem("unknown", &name),
+                }
                 entries.next_value::<IgnoredAny>()?;
                 continue;
             }
@@ -364,6 +392,7 @@ fn read_object<'de, A: MapAccess<'de>>(walk: &mut Walk, of: &'static Type, mut e
         walk.fields.truncate(fields);
         walk.owner = owner;
     }
+    unknown.iter().for_each(|name| walk.problem("unknown", name));
     Ok(Value::Object(normal::object(of, values)))
 }
 

@@ -40,6 +40,16 @@ impl Token<'_> {
         }
     }
 
+    /// Go's kind of the decoded value.
+    pub(super) fn go_kind(&self) -> &'static str {
+        match self {
+            Self::Bool(_) => "bool",
+            Self::Signed(_) | Self::Unsigned(_) => "int64",
+            Self::Float(_) => "float64",
+            Self::Text(_) => "string",
+        }
+    }
+
     fn number(&self) -> Option<Number> {
         match *self {
             Self::Signed(number) => Some(number.into()),
@@ -92,6 +102,22 @@ pub(super) fn composite(shape: &Shape, found: &'static str, go_type: Option<&'st
         }
         Shape::PropsOrBool => Problem::Fatal("boolean or JSON schema expected".to_owned()),
         shape => Problem::Mismatch { found: found.into(), go_type: spell(shape, go_type) },
+    }
+}
+
+/// What upstream's converter of trees says of a value of the wrong type.
+pub(super) fn conversion(shape: &Shape, found: &str, go_type: Option<&'static str>) -> String {
+    match shape {
+        Shape::List { .. } | Shape::Bytes => format!("cannot restore slice from {found}"),
+        Shape::Map(_) => format!("cannot restore map from {found}"),
+        Shape::Ref(_) => format!("cannot restore struct from: {found}"),
+        // Go converts between numbers, and from integers to text, but not so here.
+        _ if matches!(found, "int64" | "float64")
+            && !matches!((shape, found), (Shape::String, "float64") | (Shape::Bool, _)) =>
+        {
+            format!("cannot convert {found} to {}", spell(shape, go_type))
+        }
+        shape => format!("unrecognized type: {}", derive(shape)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The strategy of every kind that has no file of its own: nothing but the defaults.
 
+use crate::names::NameRule;
 use crate::strategy::Strategy;
 
 /// A kind without rules of its own.
@@ -7,3 +8,13 @@ use crate::strategy::Strategy;
 pub struct Plain;
 
 impl Strategy for Plain {}
+
+/// The same, with names that may hold all that a URL's path may: RBAC.
+#[derive(Debug)]
+pub struct PathNamed;
+
+impl Strategy for PathNamed {
+    fn name_rule(&self) -> NameRule {
+        NameRule::PathSegment
+    }
+}

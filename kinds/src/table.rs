@@ -9,7 +9,7 @@ use crate::core::{
     pod::Pod, replication_controller::ReplicationController, secret::Secret, service::Service,
     service_account::ServiceAccount,
 };
-use crate::plain::Plain;
+use crate::plain::{PathNamed, Plain};
 use crate::strategy::Strategy;
 
 /// The strategy of a built-in resource; a plain one for resources not listed.
@@ -31,6 +31,7 @@ pub fn strategy(group: &str, resource: &str) -> &'static dyn Strategy {
         ("apps", "replicasets") => &ReplicaSet,
         ("apps", "statefulsets") => &StatefulSet,
         ("events.k8s.io", "events") => &Event,
+        ("rbac.authorization.k8s.io", _) => &PathNamed,
         _ => &Plain,
     }
 }

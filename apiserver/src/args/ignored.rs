@@ -84,7 +84,6 @@ const FLAGS: &[(&str, bool)] = &[
     ("external-hostname", false),
     ("feature-gates", false),
     ("goaway-chance", false),
-    ("help", true),
     ("http2-max-streams-per-connection", false),
     ("kubelet-timeout", false),
     ("kubernetes-service-node-port", false),

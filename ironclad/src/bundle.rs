@@ -1,0 +1,232 @@
+//! The binary's own image: one layer that holds the running executable, under the names that nodes need.
+//!
+//! So pause, DNS and other add-ons are ordinary pods, and a node needs no registry to run them.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ring::digest::{self, SHA256};
+use serde_json::{Value, json};
+
+/// The image that sandboxes start from, under upstream's name for this release.
+pub(crate) const PAUSE_IMAGE: &str = "registry.k8s.io/pause:3.10.2";
+
+/// The image of add-ons.
+pub(crate) const OWN_IMAGE: &str = concat!("ironclad.dev/ironclad:", env!("CARGO_PKG_VERSION"));
+
+/// Where the executable stands in the image.
+const EXECUTABLE: &str = "ironclad";
+
+/// The executable by another name: run so, it does what the `pause` subcommand does.
+pub(crate) const PAUSE: &str = "pause";
+
+/// The image, described but not written yet.
+pub(crate) struct Bundle {
+    executable: PathBuf,
+    size: u64,
+    layer: Blob,
+    images: Vec<Image>,
+}
+
+struct Image {
+    name: &'static str,
+    config: Blob,
+    manifest: Blob,
+}
+
+/// A blob that is known by its digest; the layer's bytes are produced when they are written.
+struct Blob {
+    digest: String,
+    size: u64,
+    bytes: Vec<u8>,
+}
+
+impl Bundle {
+    /// Describes the image of an executable: reads it once, for its digest.
+    pub(crate) fn of(executable: &Path) -> Result<Self> {
+        let size = executable.metadata().with_context(|| format!("cannot examine {}", executable.display()))?.len();
+        let mut hasher = Hasher { context: digest::Context::new(&SHA256), size: 0 };
+        write_layer(&mut hasher, executable, size)?;
+        let layer = Blob { digest: named(hasher.context.finish().as_ref()), size: hasher.size, bytes: Vec::new() };
+        let images = [(OWN_IMAGE, EXECUTABLE), (PAUSE_IMAGE, PAUSE)]
+            .into_iter()
+            .map(|(name, entrypoint)| Image::new(name, entrypoint, &layer))
+            .collect();
+        Ok(Self { executable: executable.to_owned(), size, layer, images })
+    }
+
+    /// Names and ids (digests of their configurations) of the images.
+    pub(crate) fn images(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.images.iter().map(|image| (image.name, image.config.digest.as_str()))
+    }
+
+    /// Writes the OCI archive.
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        let failed = || format!("cannot write {}", path.display());
+        let file = File::create(path).with_context(failed)?;
+        let mut tar = tar::Builder::new(BufWriter::new(file));
+        append(&mut tar, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#).with_context(failed)?;
+        append(&mut tar, "index.json", self.index().to_string().as_bytes()).with_context(failed)?;
+        let mut header = header(self.layer.size, 0o444, tar::EntryType::Regular);
+        // The entry's data is itself a tar, streamed through a pipe of this process.
+        let (reader, writer) = io::pipe().with_context(failed)?;
+        let (executable, size) = (self.executable.clone(), self.size);
+        let producer =
+            std::thread::spawn(move || write_layer(BufWriter::with_capacity(1 << 20, writer), &executable, size));
+        tar.append_data(&mut header, blob_path(&self.layer.digest), reader).with_context(failed)?;
+        producer.join().expect("the layer's writer does not panic")?;
+        for image in &self.images {
+            for blob in [&image.config, &image.manifest] {
+                append(&mut tar, &blob_path(&blob.digest), &blob.bytes).with_context(failed)?;
+            }
+        }
+        tar.into_inner().and_then(|mut out| out.flush()).with_context(failed)
+    }
+
+    fn index(&self) -> Value {
+        let manifest = |image: &Image| {
+            json!({
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "digest": image.manifest.digest,
+                "size": image.manifest.size,
+                "annotations": { "io.containerd.image.name": image.name },
+            })
+        };
+        let manifests: Vec<Value> = self.images.iter().map(manifest).collect();
+        json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests })
+    }
+}
+
+impl Image {
+    fn new(name: &'static str, entrypoint: &str, layer: &Blob) -> Self {
+        let config = Blob::of(&json!({
+            "architecture": architecture(),
+            "os": "linux",
+            "config": {
+                "Entrypoint": [format!("/{entrypoint}")],
+                "Env": ["PATH=/"],
+                "WorkingDir": "/",
+            },
+            "rootfs": { "type": "layers", "diff_ids": [layer.digest] },
+        }));
+        let manifest = Blob::of(&json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": config.digest,
+                "size": config.size,
+            },
+            "layers": [{
+                "mediaType": "application/vnd.oci.image.layer.v1.tar",
+                "digest": layer.digest,
+                "size": layer.size,
+            }],
+        }));
+        Self { name, config, manifest }
+    }
+}
+
+impl Blob {
+    fn of(document: &Value) -> Self {
+        let bytes = document.to_string().into_bytes();
+        let digest = named(digest::digest(&SHA256, &bytes).as_ref());
+        Self { digest, size: bytes.len() as u64, bytes }
+    }
+}
+
+/// The layer: the executable, its second name, and a place for temporary files. The same bytes for the same executable.
+fn write_layer(out: impl Write, executable: &Path, size: u64) -> Result<()> {
+    let failed = || format!("cannot read {}", executable.display());
+    let file = File::open(executable).with_context(failed)?;
+    let mut tar = tar::Builder::new(out);
+    let mut entry = header(size, 0o755, tar::EntryType::Regular);
+    tar.append_data(&mut entry, EXECUTABLE, BufReader::with_capacity(1 << 20, file).take(size)).with_context(failed)?;
+    let mut entry = header(0, 0o755, tar::EntryType::Link);
+    tar.append_link(&mut entry, PAUSE, EXECUTABLE).with_context(failed)?;
+    let mut entry = header(0, 0o1777, tar::EntryType::Directory);
+    tar.append_data(&mut entry, "tmp/", io::empty()).with_context(failed)?;
+    tar.into_inner().and_then(|mut out| out.flush()).with_context(failed)
+}
+
+fn header(size: u64, mode: u32, kind: tar::EntryType) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(size);
+    header.set_mode(mode);
+    header.set_entry_type(kind);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
+}
+
+fn append(tar: &mut tar::Builder<impl Write>, path: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut header = header(bytes.len() as u64, 0o444, tar::EntryType::Regular);
+    tar.append_data(&mut header, path, bytes)
+}
+
+fn blob_path(digest: &str) -> String {
+    format!("blobs/{}", digest.replacen(':', "/", 1))
+}
+
+fn named(hash: &[u8]) -> String {
+    hash.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+struct Hasher {
+    context: digest::Context,
+    size: u64,
+}
+
+impl Write for Hasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.context.update(bytes);
+        self.size += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_archive_holds_what_its_digests_say() {
+        let directory = tempfile::tempdir().unwrap();
+        let executable = directory.path().join("exe");
+        std::fs::write(&executable, vec![7; 100_000]).unwrap();
+        let bundle = Bundle::of(&executable).unwrap();
+        let archive = directory.path().join("archive.tar");
+        bundle.write(&archive).unwrap();
+
+        let mut blobs = 0;
+        let mut tar = tar::Archive::new(File::open(&archive).unwrap());
+        for entry in tar.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let path = entry.path().unwrap().display().to_string();
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).unwrap();
+            if let Some(expected) = path.strip_prefix("blobs/sha256/") {
+                assert_eq!(named(digest::digest(&SHA256, &bytes).as_ref()), format!("sha256:{expected}"));
+                blobs += 1;
+            }
+        }
+        assert_eq!(blobs, 5);
+        let again = Bundle::of(&executable).unwrap();
+        assert!(again.images().eq(bundle.images()), "the same executable makes the same image");
+    }
+}

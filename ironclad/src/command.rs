@@ -1,0 +1,145 @@
+//! The subcommands.
+
+mod agent;
+mod component;
+mod down;
+mod host_enter;
+mod host_forward;
+mod image;
+mod kubeconfig;
+mod logging;
+pub(crate) mod pause;
+mod server;
+mod status;
+mod token;
+mod up;
+mod version;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+/// A Kubernetes cluster in one binary.
+#[derive(Parser)]
+#[command(name = "ironclad", version, max_term_width = 120)]
+struct Cli {
+    #[command(flatten)]
+    logging: logging::Args,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a cluster of throw-away hosts on this machine, or start it again
+    Up(up::Args),
+    /// End such a cluster and leave nothing behind
+    Down(down::Args),
+    /// Show the clusters of this machine, their nodes and processes
+    Status(status::Args),
+    /// Print a cluster's kubeconfig
+    Kubeconfig(kubeconfig::Args),
+    /// Make, list and delete the tokens that let nodes join
+    Token(token::Args),
+    /// Bring images to the nodes
+    #[command(subcommand)]
+    Image(image::Command),
+    /// Run a control plane and a node on this host
+    Server(server::Args),
+    /// Run a node on this host and join it to a cluster
+    Agent(agent::Args),
+    /// Run the API server alone
+    Apiserver(component::ApiServer),
+    /// Run the controllers alone
+    ControllerManager(component::ControllerManager),
+    /// Run the scheduler alone
+    Scheduler(component::Scheduler),
+    /// Run the kubelet alone
+    Kubelet(component::Kubelet),
+    /// Run the service proxy alone
+    Proxy(component::Proxy),
+    /// Run cluster DNS
+    Dns(component::Dns),
+    /// Print the version
+    Version(version::Args),
+    /// Do nothing until asked to end (the first process of a pod)
+    #[command(hide = true)]
+    Pause,
+    /// Be the first process of a throw-away host
+    #[command(hide = true)]
+    HostInit,
+    /// Run a command in a throw-away host
+    #[command(hide = true)]
+    HostEnter(host_enter::Args),
+    /// Copy connections from a handed-in socket
+    #[command(hide = true)]
+    HostForward(host_forward::Args),
+}
+
+/// Parses the arguments and runs the subcommand.
+pub(crate) fn run() -> Result<ExitCode> {
+    let cli = Cli::parse();
+    match cli.command {
+        // Before any thread and any runtime.
+        Command::Pause => return Ok(pause::run()),
+        Command::HostInit => return Ok(code(host::init::run())),
+        Command::HostEnter(args) => return host_enter::run(args).map(code),
+        Command::Version(args) => return version::run(args).map(done),
+        _ => {}
+    }
+    cli.logging.init()?;
+    pki::tls::install_default_provider();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the async runtime")?;
+    runtime.block_on(run_async(cli.command)).map(done)
+}
+
+async fn run_async(command: Command) -> Result<()> {
+    match command {
+        Command::Up(args) => up::run(args).await,
+        Command::Down(args) => down::run(&args),
+        Command::Status(args) => status::run(&args).await,
+        Command::Kubeconfig(args) => kubeconfig::run(&args),
+        Command::Token(args) => token::run(args).await,
+        Command::Image(command) => image::run(command).await,
+        Command::Server(args) => server::run(args).await,
+        Command::Agent(args) => agent::run(args).await,
+        Command::Apiserver(args) => args.run().await,
+        Command::ControllerManager(args) => args.run().await,
+        Command::Scheduler(args) => args.run().await,
+        Command::Kubelet(args) => args.run().await,
+        Command::Proxy(args) => args.run().await,
+        Command::Dns(args) => args.run().await,
+        Command::HostForward(args) => host_forward::run(args).await,
+        Command::Version(_) | Command::Pause | Command::HostInit | Command::HostEnter(_) => {
+            unreachable!("handled before the runtime was started")
+        }
+    }
+}
+
+fn done(_: ()) -> ExitCode {
+    ExitCode::SUCCESS
+}
+
+fn code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+        crate::node::Flags::<apiserver::Args>::command().debug_assert();
+        crate::node::Flags::<controllers::Args>::command().debug_assert();
+        crate::node::Flags::<kubelet::Args>::command().debug_assert();
+        crate::node::Flags::<overlay::Args>::command().debug_assert();
+        crate::node::Flags::<proxy::Args>::command().debug_assert();
+        crate::node::Flags::<scheduler::Args>::command().debug_assert();
+    }
+}

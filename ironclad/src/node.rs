@@ -1,0 +1,137 @@
+//! A node: containerd, the binary's own image, and the three agents that make a host part of a cluster.
+//!
+//! ```text
+//! containerd -> own image -> credentials -> kubelet, proxy, overlay (each its own identity, each supervised)
+//! ```
+
+pub(crate) mod args;
+pub(crate) mod containerd;
+pub(crate) mod credentials;
+pub(crate) mod images;
+pub(crate) mod join;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use daemon::{Drain, Tasks};
+use tracing::info;
+
+pub(crate) use self::args::{NodeArgs, Settings};
+use self::containerd::Runtime;
+use self::credentials::NodeCredentials;
+use crate::client;
+use crate::paths::pair;
+
+/// The search path of everything that runs on a node.
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How long the agents may take to end.
+const JOIN: Duration = Duration::from_secs(15);
+
+/// How often the API server is asked whether it is ready, and every how many times that is logged.
+const SERVER_POLL: Duration = Duration::from_millis(50);
+const SERVER_NOTICE: u32 = 200;
+
+/// Parses a component's own flags, so that a part of this program is configured exactly like the component alone.
+#[derive(Parser)]
+#[command(no_binary_name = true)]
+pub(crate) struct Flags<A: clap::Args> {
+    #[command(flatten)]
+    pub(crate) args: A,
+}
+
+/// The component's arguments from flags.
+pub(crate) fn flags<A: clap::Args>(component: &str, list: &[String]) -> Result<A> {
+    let parsed = Flags::<A>::try_parse_from(list);
+    parsed.map(|flags| flags.args).with_context(|| format!("cannot use the flags of {component}: {list:?}"))
+}
+
+/// Runs a node until the drain.
+pub(crate) async fn run(settings: Settings, drain: Drain) -> Result<()> {
+    let tasks = Tasks::new(drain.clone());
+    let runtime = Runtime::start(&settings, &tasks)?;
+    let prepared = async {
+        let runtime = runtime.ready().await?;
+        images::import_own(&runtime, &settings.paths).await?;
+        if !NodeCredentials::present(&settings.paths) {
+            join::run(&settings).await?;
+        }
+        NodeCredentials::load(&settings.paths)
+    };
+    let Some(credentials) = drain.run(prepared).await.transpose()? else {
+        return Ok(());
+    };
+    if drain.run(server_ready(&settings, &credentials)).await.transpose()?.is_none() {
+        return Ok(());
+    }
+    start_agents(&settings, &credentials, &tasks).await?;
+    drain.cancelled().await;
+    Ok(tasks.join(JOIN).await?)
+}
+
+/// Waits for the API server: agents that start before it would wait for their own growing delays.
+async fn server_ready(settings: &Settings, credentials: &NodeCredentials) -> Result<()> {
+    let client = client::connect(client::config(&settings.server, &credentials.ca_pem, &credentials.kubelet).await?)?;
+    let mut attempts = 0_u32;
+    loop {
+        let request = http::Request::get("/readyz").body(Vec::new()).expect("a plain request");
+        let Err(error) = client.request_text(request).await else {
+            return Ok(());
+        };
+        if attempts.is_multiple_of(SERVER_NOTICE) {
+            let error = &error as &(dyn std::error::Error + 'static);
+            info!(server = settings.server, error, "waiting for the API server");
+        }
+        attempts += 1;
+        tokio::time::sleep(SERVER_POLL).await;
+    }
+}
+
+async fn start_agents(settings: &Settings, credentials: &NodeCredentials, tasks: &Tasks) -> Result<()> {
+    let drain = tasks.drain().clone();
+    let connect =
+        async |credential| client::connect(client::config(&settings.server, &credentials.ca_pem, credential).await?);
+    let config = flags::<kubelet::Args>("kubelet", &kubelet_flags(settings))?.config()?;
+    let client = connect(&credentials.kubelet).await?;
+    let stop = drain.clone();
+    tasks.supervise("kubelet", move || kubelet::run(config.clone(), client.clone(), stop.clone()));
+
+    let config = overlay::Config::new(&settings.name, flags("overlay", &overlay_flags(settings))?);
+    let client = connect(&credentials.overlay).await?;
+    let stop = drain.clone();
+    tasks.supervise("overlay", move || overlay::run(config.clone(), client.clone(), stop.clone()));
+
+    let config = proxy::Config::new(&settings.name, flags("proxy", &proxy_flags(settings))?);
+    let client = connect(&credentials.proxy).await?;
+    tasks.supervise("proxy", move || proxy::run(config.clone(), client.clone(), drain.clone()));
+    info!(node = settings.name, server = settings.server, "the node's agents are started");
+    Ok(())
+}
+
+fn kubelet_flags(settings: &Settings) -> Vec<String> {
+    let (certificate, key) = pair(&settings.paths.pki(), "kubelet-serving");
+    let mut list = vec![
+        format!("--hostname-override={}", settings.name),
+        format!("--node-ip={}", settings.address),
+        format!("--container-runtime-endpoint=unix://{}", settings.socket.display()),
+        format!("--cluster-dns={}", settings.cluster_dns),
+        format!("--cluster-domain={}", settings.cluster_domain),
+        format!("--tls-cert-file={}", certificate.display()),
+        format!("--tls-private-key-file={}", key.display()),
+        format!("--client-ca-file={}", settings.paths.ca().display()),
+        format!("--pod-manifest-path={}", settings.manifests.display()),
+    ];
+    list.extend(settings.kubelet_args.iter().map(|arg| format!("--{arg}")));
+    list
+}
+
+fn overlay_flags(settings: &Settings) -> Vec<String> {
+    vec![format!("--cluster-cidr={}", settings.cluster_cidr), format!("--public-ip={}", settings.address)]
+}
+
+fn proxy_flags(settings: &Settings) -> Vec<String> {
+    let mut list = vec![format!("--cluster-cidr={}", settings.cluster_cidr)];
+    list.extend(settings.proxy_args.iter().map(|arg| format!("--{arg}")));
+    list
+}

@@ -100,7 +100,7 @@ impl Journal {
         frame::encode(&mut self.buffer, changes, now_millis);
         let bytes = self.buffer.len() as u64;
         if self.position.offset + bytes > self.position.bytes {
-            self.next_segment()?;
+            self.next_segment();
         }
         if let Err(error) = self.file.write_at(&self.buffer, self.position.offset) {
             return Err(self.not_written(&error));
@@ -122,17 +122,19 @@ impl Journal {
 
     /// Goes over to the next segment if it is ready. Otherwise this one grows, which makes syncs slower
     /// but nobody wait.
-    fn next_segment(&mut self) -> Result<(), AppendError> {
+    fn next_segment(&mut self) {
         if self.position.spare.is_none() {
             self.position.spare = self.files.take_spare();
         }
-        let Some((number, bytes)) = self.position.spare else { return Ok(()) };
-        // Not having opened it, nothing has happened to it: the next write may try again.
-        let Ok(file) = self.disk.open(&segment::path(&self.dir, number)) else { return Ok(()) };
-        self.file = file;
-        let offset = HEADER_BYTES as u64;
-        self.position = Position { number, offset, bytes, spare: None, ..self.position };
-        Ok(())
+        let Some((number, bytes)) = self.position.spare.take() else { return };
+        match self.disk.open(&segment::path(&self.dir, number)) {
+            Ok(file) => {
+                self.file = file;
+                self.position = Position { number, offset: HEADER_BYTES as u64, bytes, ..self.position };
+            }
+            // Nothing was written to it, so it can be made anew.
+            Err(error) => tracing::error!(%error, number, "cannot open the next log segment"),
+        }
     }
 
     /// Takes back what a failed write may have left.

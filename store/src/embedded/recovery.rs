@@ -202,7 +202,8 @@ impl Replay {
     fn segment(&mut self, number: u64, contents: &Contents) -> Result<(), &'static str> {
         let unused = contents.frames.is_empty() && !contents.torn;
         if unused && self.position.number != 0 {
-            self.position.spare = Some((number, contents.bytes));
+            // There are two when the first frame of a segment was lost. They are to be filled in order.
+            self.position.spare = self.position.spare.or(Some((number, contents.bytes)));
             return Ok(());
         }
         if self.position.torn || self.position.spare.is_some() {

@@ -91,7 +91,8 @@ impl Drop for FaultyFile {
 }
 
 fn faulty(disk: &FaultyDisk) -> Options {
-    Options { disk: Arc::new(disk.clone()), ..options() }
+    // Small segments, so that power also goes while the log goes over to the next one.
+    Options { disk: Arc::new(disk.clone()), segment_bytes: 32 << 10, snapshot_after_bytes: 200 << 10, ..options() }
 }
 
 /// Writes from several clients, with power lost in the middle of it. Returns what was answered.

@@ -11,7 +11,7 @@ mod settings;
 mod spdy;
 
 pub use client::Containerd;
-pub use settings::{Settings, Snapshotter, choose_snapshotter, command, config_toml};
+pub use settings::{Settings, Snapshotter, choose_snapshotter, command, config_toml, oom_score_is_restricted};
 
 /// Where CRI keeps everything of its own inside containerd.
 pub(crate) const NAMESPACE: &str = "k8s.io";

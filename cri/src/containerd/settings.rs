@@ -24,6 +24,8 @@ pub struct Settings {
     pub registry_config_dir: PathBuf,
     /// False for systemd's cgroup driver; hosts without systemd need cgroupfs.
     pub cgroupfs: bool,
+    /// Keep OOM scores at or above containerd's own; see [`oom_score_is_restricted`].
+    pub restrict_oom_score: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +70,7 @@ pub fn config_toml(settings: &Settings) -> String {
     line("  stream_server_port = \"0\"");
     line("  max_container_log_line_size = 262144");
     line("  tolerate_missing_hugetlb_controller = true");
+    line(&format!("  restrict_oom_score_adj = {}", settings.restrict_oom_score));
     line("  [plugins.\"io.containerd.grpc.v1.cri\".cni]");
     line(&format!("    bin_dir = {}", quoted(&settings.cni_bin_dir)));
     line(&format!("    conf_dir = {}", quoted(&settings.cni_conf_dir)));
@@ -89,6 +92,17 @@ pub fn command(settings: &Settings) -> Command {
     let mut command = Command::new("containerd");
     command.arg("--config").arg(&settings.config_file).args(["--log-level", "warn"]);
     command
+}
+
+/// Whether this process may not lower OOM scores (it lacks `CAP_SYS_RESOURCE`, as in some containers and virtual
+/// machines): then runc fails to start every sandbox, which asks for -998, unless containerd restricts them.
+#[must_use]
+pub fn oom_score_is_restricted() -> bool {
+    const CAP_SYS_RESOURCE: u32 = 24;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let mask = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << CAP_SYS_RESOURCE) == 0)
 }
 
 /// Tries an overlay mount below `root`: an overlay on an overlay, or on some network file systems, is
@@ -138,6 +152,7 @@ mod tests {
             snapshotter: Snapshotter::Native,
             registry_config_dir: "/certs.d".into(),
             cgroupfs: true,
+            restrict_oom_score: true,
         };
         let text = config_toml(&settings);
         for expected in [
@@ -148,6 +163,7 @@ mod tests {
             "snapshotter = \"native\"",
             "config_path = \"/certs.d\"",
             "SystemdCgroup = false",
+            "restrict_oom_score_adj = true",
         ] {
             assert!(text.contains(expected), "{expected} missing in {text}");
         }

@@ -80,6 +80,7 @@ pub(crate) fn own(config_file: &Path, snapshotter: Snapshotter) -> Result<Own> {
         snapshotter,
         registry_config_dir: "/etc/containerd/certs.d".into(),
         cgroupfs: true,
+        restrict_oom_score: cri::containerd::oom_score_is_restricted(),
     })
 }
 

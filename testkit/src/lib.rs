@@ -5,3 +5,4 @@
 pub mod image;
 pub mod kubectl;
 pub mod poll;
+pub mod recorded;

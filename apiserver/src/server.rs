@@ -123,8 +123,8 @@ impl Server {
             listeners.push(listen(place).await?);
         }
         let shutdown_delay = config.shutdown_delay;
-        let parts = Parts { authorizer, handle, registry, chain, flows: followers.flows, health };
-        let front = Arc::new(front(config, parts));
+        let parts = Parts { authorizer, handle, registry, chain, tasks: tasks.clone(), flows: followers.flows, health };
+        let front = Arc::new(front(config, parts)?);
         bootstrap.start(&tasks);
         Ok(Self { front, listeners, tls: Arc::new(tls), tasks, drain, shutdown_delay })
     }
@@ -194,11 +194,12 @@ struct Parts {
     handle: Handle,
     registry: Arc<Registry>,
     chain: Chain,
+    tasks: Tasks,
     flows: Flows,
     health: Health,
 }
 
-fn front(config: Config, parts: Parts) -> Front {
+fn front(config: Config, parts: Parts) -> Result<Front, Error> {
     let authenticator = Arc::new(Authenticator::new(
         authenticate::Config {
             anonymous: config.anonymous,
@@ -218,13 +219,14 @@ fn front(config: Config, parts: Parts) -> Front {
     let routes = Routes {
         registry: parts.registry,
         reviews,
-        connects: Connects::new(config.kubelet, parts.handle, parts.authorizer.clone(), parts.chain),
+        connects: Connects::new(config.kubelet, parts.handle, parts.authorizer.clone(), parts.chain, parts.tasks)
+            .map_err(Error::Tls)?,
         discovery: Discovery::new(api::schema::table(), &config.advertise.to_string()),
         health: parts.health,
         authenticator: authenticator.clone(),
     };
     let limits = Limits::new(config.limits, metrics.clone());
-    Front { authenticator, authorizer: parts.authorizer, limits, flows: parts.flows, routes, metrics }
+    Ok(Front { authenticator, authorizer: parts.authorizer, limits, flows: parts.flows, routes, metrics })
 }
 
 fn authorizer(config: &Config, followers: &Followers) -> Union {

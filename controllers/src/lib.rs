@@ -13,6 +13,8 @@
 
 mod args;
 mod backends;
+mod bootstrap;
+mod certificates;
 mod claim;
 mod clients;
 mod context;

@@ -76,6 +76,35 @@ pub(crate) const DESCRIPTORS: &[Descriptor] = &[
     descriptor!("node-ipam-controller", "nodeipam", "node-controller", true, crate::nodeipam::run),
     descriptor!("taint-eviction-controller", "", "node-controller", true, crate::tainteviction::run),
     descriptor!("node-lifecycle-controller", "nodelifecycle", "node-controller", true, crate::nodelifecycle::run),
+    descriptor!(
+        "certificatesigningrequest-approving-controller",
+        "csrapproving",
+        "certificate-controller",
+        true,
+        crate::certificates::run_approving
+    ),
+    descriptor!(
+        "certificatesigningrequest-signing-controller",
+        "csrsigning",
+        "certificate-controller",
+        true,
+        crate::certificates::run_signing
+    ),
+    descriptor!(
+        "certificatesigningrequest-cleaner-controller",
+        "csrcleaner",
+        "certificate-controller",
+        true,
+        crate::certificates::run_cleaner
+    ),
+    descriptor!(
+        "bootstrap-signer-controller",
+        "bootstrapsigner",
+        "bootstrap-signer",
+        false,
+        crate::bootstrap::run_signer
+    ),
+    descriptor!("token-cleaner-controller", "tokencleaner", "token-cleaner", false, crate::bootstrap::run_cleaner),
 ];
 
 /// Refuses names that no controller has.

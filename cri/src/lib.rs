@@ -17,6 +17,7 @@ mod error;
 pub mod fake;
 mod process;
 mod runtime;
+pub mod spdy;
 
 pub use containerd::Containerd;
 pub use error::Error;

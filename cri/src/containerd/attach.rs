@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc};
 
 use super::Containerd;
-use super::spdy::{self, Encoder, Frame};
+use crate::spdy::{self, Encoder, Frame};
 use crate::{AttachRequest, Error, Process, ProcessControl, v1};
 
 /// Bytes buffered per stream between the connection and the caller.
@@ -193,7 +193,7 @@ async fn inward(
             // Whatever the error stream says, the attachment is over.
             Frame::Data { stream: ERROR, .. } | Frame::GoAway => return Ok(()),
             Frame::Ping { id } => drop(pongs.try_send(id)),
-            Frame::Data { .. } | Frame::Reset { .. } | Frame::Other => {}
+            Frame::SynStream { .. } | Frame::Data { .. } | Frame::Reset { .. } | Frame::Other => {}
         }
     }
     Ok(())

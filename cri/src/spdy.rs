@@ -1,40 +1,73 @@
-//! The client's half of SPDY/3.1, as far as a runtime's attach server needs it: framing only.
+//! SPDY/3.1 as Kubernetes' streaming uses it: framing and header blocks; no flow control, which its peers leave out too.
 //!
-//! Header blocks are a zlib stream of stored (uncompressed) blocks: valid for every decoder and needs no
-//! dictionary. Header blocks that come back are skipped, because nothing in them matters here. Flow control is
-//! left out, as the servers' library leaves it out.
+//! Header blocks are written as a zlib stream of stored (uncompressed) blocks: valid for every decoder and needs no
+//! dictionary. What peers write is inflated with the protocol's dictionary ([`Inflater`]).
+
+mod headers;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
+
+pub use headers::{Headers, Inflater};
 
 const CONTROL: u8 = 0x80;
 const VERSION: u8 = 3;
 const FLAG_FIN: u8 = 1;
 const SYN_STREAM: u16 = 1;
+const SYN_REPLY: u16 = 2;
 const RST_STREAM: u16 = 3;
 const PING: u16 = 6;
 const GOAWAY: u16 = 7;
 /// A frame's length has 24 bits; more than this is not sent by any peer.
 const MAX_CONTROL_BYTES: usize = 1 << 20;
+/// Stream, associated stream, priority and slot, before the headers.
+const SYN_STREAM_HEAD: usize = 10;
 /// Largest data frame written.
-pub(super) const MAX_DATA_BYTES: usize = 32 * 1024;
+pub const MAX_DATA_BYTES: usize = 32 * 1024;
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Frame {
-    Data { stream: u32, bytes: Vec<u8>, last: bool },
-    Reset { stream: u32 },
-    Ping { id: u32 },
+pub enum Frame {
+    /// The peer opens a stream; `headers` is the compressed block.
+    SynStream {
+        stream: u32,
+        headers: Vec<u8>,
+        last: bool,
+    },
+    Data {
+        stream: u32,
+        bytes: Vec<u8>,
+        last: bool,
+    },
+    Reset {
+        stream: u32,
+    },
+    Ping {
+        id: u32,
+    },
     GoAway,
     Other,
 }
 
-/// Writes frames; keeps whether the header stream has begun.
+/// Writes frames with headers; keeps whether the header stream has begun.
 #[derive(Default)]
-pub(super) struct Encoder {
+pub struct Encoder {
     began: bool,
 }
 
 impl Encoder {
-    pub(super) fn syn_stream(&mut self, stream: u32, headers: &[(&str, &str)]) -> Vec<u8> {
+    pub fn syn_stream(&mut self, stream: u32, headers: &[(&str, &str)]) -> Vec<u8> {
+        let mut payload = stream.to_be_bytes().to_vec();
+        payload.extend([0; 6]);
+        payload.extend(self.block(headers));
+        control(SYN_STREAM, &payload)
+    }
+
+    pub fn syn_reply(&mut self, stream: u32, headers: &[(&str, &str)]) -> Vec<u8> {
+        let mut payload = stream.to_be_bytes().to_vec();
+        payload.extend(self.block(headers));
+        control(SYN_REPLY, &payload)
+    }
+
+    fn block(&mut self, headers: &[(&str, &str)]) -> Vec<u8> {
         let mut plain = u32_bytes(headers.len()).to_vec();
         for (name, value) in headers {
             for text in [name, value] {
@@ -42,18 +75,15 @@ impl Encoder {
                 plain.extend(text.as_bytes());
             }
         }
-        let mut payload = Vec::new();
-        payload.extend(stream.to_be_bytes());
-        payload.extend([0; 4]);
-        payload.extend([0; 2]);
+        let mut block = Vec::new();
         if !self.began {
-            payload.extend([0x78, 0x01]);
+            block.extend([0x78, 0x01]);
             self.began = true;
         }
-        payload.extend(stored_block(&plain));
+        block.extend(stored_block(&plain));
         // An empty block flushes the reader's side.
-        payload.extend(stored_block(&[]));
-        control(SYN_STREAM, &payload)
+        block.extend(stored_block(&[]));
+        block
     }
 }
 
@@ -80,7 +110,7 @@ fn control(kind: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 /// `bytes` must not be longer than [`MAX_DATA_BYTES`].
-pub(super) fn data(stream: u32, bytes: &[u8], last: bool) -> Vec<u8> {
+pub fn data(stream: u32, bytes: &[u8], last: bool) -> Vec<u8> {
     let mut frame = stream.to_be_bytes().to_vec();
     frame.push(if last { FLAG_FIN } else { 0 });
     frame.extend(&u32_bytes(bytes.len())[1..]);
@@ -88,12 +118,19 @@ pub(super) fn data(stream: u32, bytes: &[u8], last: bool) -> Vec<u8> {
     frame
 }
 
-pub(super) fn ping(id: u32) -> Vec<u8> {
+/// Says that a stream is of no use (status 3: refused).
+pub fn reset(stream: u32) -> Vec<u8> {
+    let mut payload = stream.to_be_bytes().to_vec();
+    payload.extend(3_u32.to_be_bytes());
+    control(RST_STREAM, &payload)
+}
+
+pub fn ping(id: u32) -> Vec<u8> {
     control(PING, &id.to_be_bytes())
 }
 
 /// Reads one frame; `None` at the end of the connection. Not cancel safe.
-pub(super) async fn read<R: AsyncRead + Unpin>(reader: &mut R) -> std::io::Result<Option<Frame>> {
+pub async fn read<R: AsyncRead + Unpin>(reader: &mut R) -> std::io::Result<Option<Frame>> {
     let mut head = [0_u8; 8];
     match reader.read_exact(&mut head).await {
         Ok(_) => {}
@@ -113,6 +150,10 @@ pub(super) async fn read<R: AsyncRead + Unpin>(reader: &mut R) -> std::io::Resul
     }
     let number = payload.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
     Ok(Some(match u16::from_be_bytes([head[2], head[3]]) {
+        SYN_STREAM if payload.len() >= SYN_STREAM_HEAD => {
+            let headers = payload.split_off(SYN_STREAM_HEAD);
+            Frame::SynStream { stream: number, headers, last: head[4] & FLAG_FIN != 0 }
+        }
         RST_STREAM => Frame::Reset { stream: number },
         PING => Frame::Ping { id: number },
         GOAWAY => Frame::GoAway,

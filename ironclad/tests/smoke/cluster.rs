@@ -96,21 +96,24 @@ impl Cluster {
 
     /// The processes of a node's host with this in their command line, as this machine sees them.
     pub(crate) fn processes(&self, node: &str, pattern: &str) -> Result<Vec<i32>> {
-        let status = self.ironclad(&["status", "--name", NAME, "--output", "json"])?;
+        descendants(self.init(node)?, pattern)
+    }
+
+    /// A node's PID 1, as this machine sees it.
+    pub(crate) fn init(&self, node: &str) -> Result<i32> {
+        let status = self.ironclad(&["status", "--json"])?;
         let status: serde_json::Value = serde_json::from_str(&status).context("status prints JSON")?;
-        let nodes = status["nodes"].as_array().context("status lists nodes")?;
+        let nodes = status[0]["nodes"].as_array().context("status lists nodes")?;
         let found = nodes.iter().find(|n| n["name"] == node).with_context(|| format!("{node} is not in {status}"))?;
-        let init = found["pid"].as_i64().context("a node has a PID 1")?;
-        descendants(i32::try_from(init)?, pattern)
+        Ok(i32::try_from(found["pid"].as_i64().context("a node has a PID 1")?)?)
     }
 
     /// The names of the nodes: the control plane's first.
     pub(crate) fn nodes(&self) -> Result<Vec<String>> {
         let names = self.kubectl().run(&["get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"])?;
         let mut names: Vec<String> = names.split_whitespace().map(str::to_owned).collect();
-        let control = self.kubectl().run(&[
-            "get", "nodes", "-l", "node-role.kubernetes.io/control-plane", "-o", "jsonpath={.items[0].metadata.name}",
-        ])?;
+        let selector = "node-role.kubernetes.io/control-plane";
+        let control = self.kubectl().run(&["get", "nodes", "-l", selector, "-o", "jsonpath={.items[*].metadata.name}"])?;
         names.sort_by_key(|name| *name != control);
         Ok(names)
     }

@@ -131,10 +131,9 @@ pub(crate) fn power_cut(cluster: &Cluster) -> Result<()> {
     let kubectl = web(cluster);
     kubectl.run(&["create", "configmap", "kept", "--from-literal=a=b"])?;
     let uid = kubectl.field("deployment/web", "{.metadata.uid}")?;
-    for node in cluster.nodes()? {
-        for pid in cluster.processes(&node, "host-init")? {
-            kill(pid)?;
-        }
+    let nodes = cluster.nodes()?;
+    for node in nodes {
+        kill(cluster.init(&node)?)?;
     }
     cluster.start()?;
     ensure!(kubectl.field("deployment/web", "{.metadata.uid}")? == uid, "the deployment is another");

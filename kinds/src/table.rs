@@ -31,7 +31,7 @@ pub fn strategy(group: &str, resource: &str) -> &'static dyn Strategy {
         ("apps", "replicasets") => &ReplicaSet,
         ("apps", "statefulsets") => &StatefulSet,
         ("events.k8s.io", "events") => &Event,
-        ("rbac.authorization.k8s.io", _) => &PathNamed,
+        ("apiregistration.k8s.io", _) | ("rbac.authorization.k8s.io", _) => &PathNamed,
         _ => &Plain,
     }
 }

@@ -62,7 +62,7 @@ impl Bootstrap {
         let mut recorded = by_kind(api::schema::recorded::bootstrap());
         let mut take = |kind: &str| recorded.remove(kind).unwrap_or_default();
         self.ensure(take("Namespace"), &self.steps.namespaces).await?;
-        let roles = api::schema::recorded::rbac();
+        let roles = merge::aggregated(api::schema::recorded::rbac());
         let (roles, classes) = (self.ensure(roles, &self.steps.roles), take("PriorityClass"));
         let classes = self.ensure(classes, &self.steps.priority_classes);
         let flows = self.ensure(api::schema::recorded::flow_control(), &self.steps.flow_control);

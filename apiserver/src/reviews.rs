@@ -70,7 +70,7 @@ impl Reviews {
             return Err(Status::new(Reason::MethodNotAllowed, message).with_details(api::status::Details::default()));
         }
         let (parts, body) = request.into_parts();
-        let accept = negotiate::accept(&parts.headers, pretty, Offer { table: false, stream: false })?;
+        let accept = negotiate::accept(&parts.headers, pretty, Offer { table: false, list: false, stream: false })?;
         let format = negotiate::content(&parts.headers)?;
         let bytes = answer::read(body).await?;
         let body = decode(&bytes, format, &kind, context)?;
@@ -130,7 +130,8 @@ fn decode(bytes: &[u8], format: Format, kind: &GroupVersionKind, context: &Conte
     let yaml;
     let text = match format {
         Format::Yaml => {
-            let tree: Value = serde_yaml_ng::from_slice(bytes).map_err(|error| Status::bad_request(error.to_string()))?;
+            let tree: Value =
+                serde_yaml_ng::from_slice(bytes).map_err(|error| Status::bad_request(error.to_string()))?;
             yaml = serde_json::to_vec(&tree).map_err(Status::internal)?;
             &yaml
         }

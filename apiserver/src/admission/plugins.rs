@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Plugin;
 use super::default_toleration_seconds::DefaultTolerationSeconds;
 use super::namespace_lifecycle::NamespaceLifecycle;
+use super::node_restriction::NodeRestriction;
 use super::priority::Priority;
 use super::rbac_escalation::RbacEscalation;
 use super::service_account::ServiceAccount;
@@ -18,6 +19,7 @@ use crate::objects::Handle;
 struct Parts<'a> {
     settings: &'a AdmissionSettings,
     objects: &'a Handle,
+    authorizer: &'a Union,
 }
 
 type Make = fn(&Parts<'_>) -> Arc<dyn Plugin>;
@@ -26,6 +28,8 @@ type Make = fn(&Parts<'_>) -> Arc<dyn Plugin>;
 const TABLE: &[(&str, bool, Make)] = &[
     ("NamespaceLifecycle", true, |parts| Arc::new(NamespaceLifecycle::new(parts.objects.clone()))),
     ("ServiceAccount", true, |parts| Arc::new(ServiceAccount::new(parts.objects.clone()))),
+    // Upstream's installers all turn it on; without it, a node could take over others.
+    ("NodeRestriction", true, |parts| Arc::new(NodeRestriction::new(parts.objects.clone(), parts.authorizer.clone()))),
     ("TaintNodesByCondition", true, |_| Arc::new(TaintNodesByCondition)),
     ("Priority", true, |parts| Arc::new(Priority::new(parts.objects.clone()))),
     ("DefaultTolerationSeconds", true, |parts| Arc::new(DefaultTolerationSeconds::new(parts.settings))),
@@ -64,7 +68,7 @@ pub fn plugins(
         let named = |list: &[String]| list.iter().any(|one| one == name);
         named(&settings.enabled) || by_default && !named(&settings.disabled)
     };
-    let parts = Parts { settings, objects };
+    let parts = Parts { settings, objects, authorizer };
     let chosen = TABLE.iter().filter(|(name, by_default, _)| is_on(name, *by_default));
     let mut plugins: Vec<Arc<dyn Plugin>> = chosen.map(|(_, _, make)| make(&parts)).collect();
     plugins.push(Arc::new(RbacEscalation::new(rbac.clone(), authorizer.clone())));

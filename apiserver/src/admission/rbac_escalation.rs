@@ -46,7 +46,8 @@ impl RbacEscalation {
     }
 
     fn check_binding(&self, attributes: &Attributes<'_>, binding: &Value) -> Result<(), Status> {
-        let text = |field: &str| binding.pointer(&format!("/roleRef/{field}")).and_then(Value::as_str).unwrap_or_default();
+        let text =
+            |field: &str| binding.pointer(&format!("/roleRef/{field}")).and_then(Value::as_str).unwrap_or_default();
         let (kind, name) = (text("kind"), text("name"));
         let resource = if kind == "Role" { "roles" } else { "clusterroles" };
         if self.may(attributes, "bind", resource, name) {

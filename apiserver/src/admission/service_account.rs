@@ -217,7 +217,8 @@ fn check_mirror(pod: &Value) -> Option<&'static str> {
     let containers = ["containers", "initContainers", "ephemeralContainers"];
     let in_container = |container: &Value| !secret_names(container).is_empty();
     let volumes = || pod.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten();
-    let sources = |volume: &Value| volume.pointer("/projected/sources").and_then(Value::as_array).cloned().unwrap_or_default();
+    let sources =
+        |volume: &Value| volume.pointer("/projected/sources").and_then(Value::as_array).cloned().unwrap_or_default();
     let in_volume = |volume: &Value| {
         volume.get("secret").is_some() || sources(volume).iter().any(|source| source.get("secret").is_some())
     };

@@ -90,7 +90,8 @@ impl Reviews {
         if ruling.decision == Decision::Deny {
             status.insert("denied".to_owned(), json!(true));
         }
-        let errors: Vec<&str> = [ruling.error.as_str(), problem.as_str()].into_iter().filter(|e| !e.is_empty()).collect();
+        let errors: Vec<&str> =
+            [ruling.error.as_str(), problem.as_str()].into_iter().filter(|e| !e.is_empty()).collect();
         for (field, text) in [("reason", ruling.reason.clone()), ("evaluationError", errors.join("; "))] {
             if !text.is_empty() {
                 status.insert(field.to_owned(), json!(text));
@@ -129,7 +130,9 @@ fn field_selector(asked: &Value) -> (String, String) {
     if !raw.is_empty() {
         return match api::selector::FieldSelector::parse(raw) {
             Ok(_) => (raw.to_owned(), String::new()),
-            Err(error) => (String::new(), format!("spec.resourceAttributes.fieldSelector ignored due to parse error: {error}")),
+            Err(error) => {
+                (String::new(), format!("spec.resourceAttributes.fieldSelector ignored due to parse error: {error}"))
+            }
         };
     }
     let requirements = asked.pointer("/fieldSelector/requirements").and_then(Value::as_array);
@@ -150,7 +153,8 @@ fn field_selector(asked: &Value) -> (String, String) {
 
 fn subject_of(body: &Value) -> User {
     let extra = body.pointer("/spec/extra").and_then(Value::as_object).into_iter().flatten();
-    let values = |value: &Value| value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    let values =
+        |value: &Value| value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
     User {
         name: text(body, "/spec/user").to_owned(),
         uid: text(body, "/spec/uid").to_owned(),

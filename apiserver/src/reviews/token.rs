@@ -22,9 +22,10 @@ impl Reviews {
         let (namespace, name) = (asked.path.namespace.as_str(), asked.path.name.as_str());
         check_names(&asked.body, namespace, name)?;
         let account = self.find(Ref::namespaced("", "serviceaccounts", namespace, name)).await?;
+        // Admission sees what was asked for, before it is completed: a node may leave the audience out.
+        self.admit(&asked, KIND).await?;
         let seconds = self.complete(&mut asked, &account)?;
         check_seconds(seconds)?;
-        self.admit(&asked, KIND).await?;
         let bound = self.bound(&asked.body, namespace, name).await?;
         let accounts = self.authenticator.service_accounts();
         let longest = accounts.max_seconds();
@@ -48,9 +49,8 @@ impl Reviews {
     fn complete(&self, asked: &mut Asked<'_>, account: &Value) -> Result<i64, Status> {
         let (uid, given) = (meta::uid(account).to_owned(), meta::uid(&asked.body).to_owned());
         if !given.is_empty() && given != uid {
-            let why = format!(
-                "the UID in the token request ({given}) does not match the UID of the service account ({uid})"
-            );
+            let why =
+                format!("the UID in the token request ({given}) does not match the UID of the service account ({uid})");
             return Err(Status::conflict(AUTHENTICATION, KIND, meta::name(account), &why));
         }
         let body = &mut asked.body;

@@ -10,16 +10,22 @@
 
 pub mod age;
 mod apps;
+mod batch;
 mod certificates;
 pub mod conditions;
+mod coordination;
 pub mod core;
 mod diff;
+mod discovery;
 pub mod ip;
 pub mod names;
 pub mod object_meta;
 pub mod plain;
+mod policy;
+mod rbac;
 pub mod resource_name;
 mod rows;
+mod scheduling;
 mod shown;
 pub mod strategy;
 pub mod table;

@@ -354,3 +354,47 @@ fn leading_dots(text: &str) -> Option<String> {
         _ => text.starts_with("..").then(|| "must not start with '..'".to_owned()),
     }
 }
+
+/// Validates a domain name of at least two labels, with or without the final dot.
+pub fn fully_qualified(name: &str, path: &api::field::Path<'_>, errors: &mut api::field::FieldErrors) {
+    if name.is_empty() {
+        errors.required(path, "");
+        return;
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let complaints = subdomain(name);
+    if !complaints.is_empty() {
+        errors.invalid(path, name, &complaints.join(","));
+        return;
+    }
+    if !name.contains('.') {
+        let detail = "should be a domain with at least two segments separated by dots";
+        errors.invalid(path, name, detail);
+        return;
+    }
+    let bad = name.split('.').map(|part| (part, label(part))).find(|(_, found)| !found.is_empty());
+    if let Some((part, complaints)) = bad {
+        errors.invalid(path, part, &complaints.join(","));
+    }
+}
+
+/// Validates `domain/path`.
+pub fn domain_prefixed_path(text: &str, path: &api::field::Path<'_>, errors: &mut api::field::FieldErrors) {
+    const CHARACTERS: &str = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
+    if text.is_empty() {
+        errors.required(path, "");
+        return;
+    }
+    let Some((host, rest)) = text.split_once('/').filter(|(host, rest)| !host.is_empty() && !rest.is_empty()) else {
+        let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        errors.invalid(path, text, detail);
+        return;
+    };
+    for complaint in subdomain(host) {
+        errors.invalid(path, host, &complaint);
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(c);
+    if !rest.chars().all(allowed) {
+        errors.invalid(path, rest, &regex_message("Invalid path", CHARACTERS, &[]));
+    }
+}

@@ -9,7 +9,7 @@ pub struct Plain;
 
 impl Strategy for Plain {}
 
-/// The same, with names that may hold all that a URL's path may: RBAC.
+/// The same, with names that may hold all that a URL's path may: API services.
 #[derive(Debug)]
 pub struct PathNamed;
 

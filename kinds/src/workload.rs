@@ -69,6 +69,14 @@ pub(crate) fn is_empty_selector(selector: &Value) -> bool {
     entry_count(selector, "matchLabels") == 0 && list(selector, "matchExpressions").is_empty()
 }
 
+/// A workload's selector never changes.
+pub(crate) fn immutable_selector(new: &Value, old: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    if !crate::tree::same_at(new, old, "selector") {
+        let shown = shown::selector(at(new, "selector"));
+        shown::invalid(&path.child("selector"), &shown, crate::object_meta::IMMUTABLE, errors);
+    }
+}
+
 /// How `spec.selector` and the template's labels go together.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Selection {

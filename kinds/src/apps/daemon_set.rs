@@ -5,7 +5,7 @@ use api::field::{FieldErrors, Path};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::object_meta::{immutable, label_selector, non_negative};
+use crate::object_meta::{label_selector, non_negative};
 use crate::rows;
 use crate::shown;
 use crate::strategy::{Generation, Request, Strategy, keep_status};
@@ -75,7 +75,7 @@ impl Strategy for DaemonSet {
 
     fn validate_update(&self, new: &Value, old: &Value, _: &Request<'_>, errors: &mut FieldErrors) {
         let (new, old) = (at(new, "spec"), at(old, "spec"));
-        immutable(at(new, "selector"), at(old, "selector"), &Path::new("spec").child("selector"), errors);
+        workload::immutable_selector(new, old, &Path::new("spec"), errors);
         validate(new, errors);
     }
 

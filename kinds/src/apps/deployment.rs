@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::replica_set::selected_template;
-use crate::object_meta::{immutable, non_negative};
+use crate::object_meta::non_negative;
 use crate::rows;
 use crate::shown;
 use crate::strategy::{Generation, Request, Strategy, keep_content, keep_status};
@@ -71,7 +71,7 @@ impl Strategy for Deployment {
     fn validate_update(&self, new: &Value, old: &Value, _: &Request<'_>, errors: &mut FieldErrors) {
         let (new, old) = (at(new, "spec"), at(old, "spec"));
         validate(new, errors);
-        immutable(at(new, "selector"), at(old, "selector"), &Path::new("spec").child("selector"), errors);
+        workload::immutable_selector(new, old, &Path::new("spec"), errors);
     }
 
     fn prepare_subresource(&self, _subresource: &str, new: &mut Value, old: &Value, _: &Request<'_>) {

@@ -8,14 +8,15 @@ use serde_json::{Map, json};
 use crate::core::claim_template;
 use crate::core::pod_spec::defaults;
 use crate::names;
-use crate::object_meta::{immutable, invalid_each, label_selector, non_negative};
+use crate::object_meta::{IMMUTABLE, immutable, invalid_each, label_selector, non_negative};
 use crate::rows;
 use crate::shown;
 use crate::strategy::{Generation, NameRule, Request, Strategy, keep_status};
 use crate::tree::{
-    at, default_text, default_to, enter, enter_some, has, int, list, list_mut, opt_int, put, remove, some, text,
+    at, default_text, default_to, enter, enter_some, has, int, list, list_mut, opt_int, put, remove, same_at, some,
+    text,
 };
-use crate::workload::{self, Selection};
+use crate::workload::{self, Selection, immutable_selector};
 
 /// The stateful set strategy.
 #[derive(Debug)]
@@ -78,7 +79,12 @@ impl Strategy for StatefulSet {
     fn validate_update(&self, new: &Value, old: &Value, _: &Request<'_>, errors: &mut FieldErrors) {
         let (new, old, path) = (at(new, "spec"), at(old, "spec"), Path::new("spec"));
         validate(new, false, errors);
-        for field in ["selector", "volumeClaimTemplates", "serviceName", "podManagementPolicy"] {
+        immutable_selector(new, old, &path, errors);
+        if !same_at(new, old, "volumeClaimTemplates") {
+            let claims = claim_template::shown(list(new, "volumeClaimTemplates"));
+            shown::invalid(&path.child("volumeClaimTemplates"), &claims, IMMUTABLE, errors);
+        }
+        for field in ["serviceName", "podManagementPolicy"] {
             immutable(at(new, field), at(old, field), &path.child(field), errors);
         }
     }

@@ -7,6 +7,7 @@ use crate::core::pod_spec::not_supported_unsorted;
 use crate::names::{self, NameRule};
 use crate::object_meta::{annotations, invalid_each, label_selector, labels};
 use crate::resource_name::{positive, quantity, validate_amount};
+use crate::shown;
 use crate::tree::{at, is_empty, opt_text, same_at, some, text, texts};
 
 pub(crate) const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
@@ -138,4 +139,44 @@ fn data_source(spec: &Value, field: &str, path: &Path<'_>, errors: &mut FieldErr
     if !group.is_empty() {
         invalid_each(&path.child("apiGroup"), group, names::subdomain(group), errors);
     }
+}
+
+/// A list of claims as upstream's internal type shows it.
+pub(crate) fn shown(claims: &[Value]) -> String {
+    const SPEC: [(&str, &str); 9] = [
+        ("AccessModes", "accessModes"),
+        ("Selector", "selector"),
+        ("Resources", "resources"),
+        ("VolumeName", "volumeName"),
+        ("StorageClassName", "storageClassName"),
+        ("VolumeMode", "volumeMode"),
+        ("DataSource", "dataSource"),
+        ("DataSourceRef", "dataSourceRef"),
+        ("VolumeAttributesClassName", "volumeAttributesClassName"),
+    ];
+    const STATUS: [(&str, &str); 9] = [
+        ("Phase", "phase"),
+        ("AccessModes", "accessModes"),
+        ("Capacity", "capacity"),
+        ("Conditions", "conditions"),
+        ("AllocatedResources", "allocatedResources"),
+        ("AllocatedResourceStatuses", "allocatedResourceStatuses"),
+        ("CurrentVolumeAttributesClassName", "currentVolumeAttributesClassName"),
+        ("ModifyVolumeStatus", "modifyVolumeStatus"),
+        ("HealthStatus", "healthStatus"),
+    ];
+    shown::each(claims, |claim| {
+        let mut spec = at(claim, "spec").clone();
+        let resources = at(&spec, "resources");
+        let lists = serde_json::json!({"Limits": at(resources, "limits"), "Requests": at(resources, "requests")});
+        crate::tree::put(&mut spec, "resources", lists);
+        crate::tree::default_to(&mut spec, "volumeName", "");
+        let metadata = at(claim, "metadata");
+        let inline: String = ["name", "generateName", "namespace", "labels", "annotations"]
+            .iter()
+            .filter_map(|field| Some(format!("{field:?}:{},", metadata.get(*field)?)))
+            .collect();
+        let (spec, status) = (shown::internal(&spec, &SPEC), shown::internal(at(claim, "status"), &STATUS));
+        format!("{{{inline}\"Spec\":{spec},\"Status\":{status}}}")
+    })
 }

@@ -50,6 +50,7 @@ impl Strategy for Service {
 
     fn prepare_create(&self, object: &mut Value, _request: &Request<'_>) {
         put(object, "status", json!({"loadBalancer": {}}));
+        drop_internal_policy(object);
     }
 
     fn validate_create(&self, object: &Value, _request: &Request<'_>, errors: &mut FieldErrors) {
@@ -59,6 +60,7 @@ impl Strategy for Service {
     fn prepare_update(&self, new: &mut Value, old: &Value, _request: &Request<'_>) {
         keep_status(new, old);
         update::drop_type_dependent(new, old);
+        drop_internal_policy(new);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, _: &Request<'_>, errors: &mut FieldErrors) {
@@ -164,6 +166,14 @@ fn default_service(object: &mut Value) {
                 default_to(ingress, "ipMode", "VIP");
             }
         }
+    }
+}
+
+/// A name has no traffic of its own; upstream stores the policy by mistake and hides it on every read.
+fn drop_internal_policy(object: &mut Value) {
+    let spec = enter(object, "spec");
+    if text(spec, "type") == "ExternalName" {
+        remove(spec, "internalTrafficPolicy");
     }
 }
 

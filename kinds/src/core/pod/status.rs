@@ -8,6 +8,7 @@ use crate::core::pod_spec::containers::is_sidecar;
 use crate::ip;
 use crate::names::NameRule;
 use crate::object_meta::{IMMUTABLE, invalid_each, label_key};
+use crate::shown;
 use crate::tree::{at, enter, has, int, list, list_mut, put, remove, some, text};
 
 const NEGATIVE: &str = "must be a non-negative integer";
@@ -152,15 +153,15 @@ fn addresses(status: &Value, old: &Value, plural: &str, single: &str, path: &Pat
         each_address(&now, &before, status, &path, errors);
     }
     let own = text(status, single);
-    let shown = at(status, plural).clone();
+    let shown = shown_ips(status, plural);
     match now.first() {
         None if !own.is_empty() => {
             let detail = "podIP and podIPs must either both be set or both be unset";
-            errors.invalid(&path, shown, detail);
+            shown::invalid(&path, &shown, detail, errors);
         }
         Some(_) if own.is_empty() => {
             let detail = "podIP and podIPs must either both be set or both be unset";
-            errors.invalid(&path, shown, detail);
+            shown::invalid(&path, &shown, detail, errors);
         }
         Some(first) if *first != own => {
             errors.invalid(&path.index(0).child("ip"), *first, "must be equal to `podIP`");
@@ -189,6 +190,14 @@ fn each_address(now: &[&str], before: &[&str], status: &Value, path: &Path<'_>, 
     if now.len() > 1 && (now.len() > 2 || !ip::is_dual_stack(now.iter().copied())) {
         let field = if path.to_string().ends_with("hostIPs") { "hostIPs" } else { "podIPs" };
         let detail = "may specify no more than one IP for each IP family";
-        errors.invalid(path, at(status, field).clone(), detail);
+        shown::invalid(path, &shown_ips(status, field), detail, errors);
+    }
+}
+
+/// Upstream shows its internal type, and null for none.
+fn shown_ips(status: &Value, field: &str) -> String {
+    match list(status, field) {
+        [] => "null".to_owned(),
+        ips => shown::each(ips, |ip| shown::internal(ip, &[("IP", "ip")])),
     }
 }

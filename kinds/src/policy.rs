@@ -1,0 +1,3 @@
+//! policy: disruption budgets.
+
+pub(crate) mod disruption_budget;

@@ -12,6 +12,7 @@ mod flow;
 mod headers;
 mod impersonate;
 mod inflight;
+mod protobuf;
 mod route;
 mod timeout;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 
-use super::{Context, Request, Response, Target};
+use super::{Context, Request, Response, Target, protobuf};
 use crate::answer;
 use crate::authenticate::Authenticator;
 use crate::connect::Connects;
@@ -64,11 +64,15 @@ impl Routes {
     }
 
     async fn resource(&self, context: Context, path: &ResourcePath, request: Request, pretty: bool) -> Response {
-        if reviews::is_review(path) {
-            return self.reviews.handle(&context, path, request, pretty).await;
-        }
         if connect::is_connect(path) {
             return self.connects.handle(&context, path, request, pretty).await;
+        }
+        let request = match protobuf::as_json(path, request).await {
+            Ok(request) => request,
+            Err(status) => return answer::refuse(&status, pretty),
+        };
+        if reviews::is_review(path) {
+            return self.reviews.handle(&context, path, request, pretty).await;
         }
         self.registry.handle(context, path.clone(), request).await
     }

@@ -77,6 +77,8 @@ pub struct Offer {
     pub table: bool,
     /// The answer is a stream of events.
     pub stream: bool,
+    /// The path can also be watched.
+    pub list: bool,
 }
 
 /// One clause of an `Accept` header.
@@ -96,11 +98,22 @@ pub fn accept(headers: &HeaderMap, pretty: bool, offer: Offer) -> Result<Accept,
     if header.is_empty() {
         return Ok(Accept { format: Format::Json, pretty, transform: None });
     }
-    let chosen = clauses(header).iter().find_map(|clause| choose(clause, offer));
+    let clauses = clauses(header);
+    if !clauses.iter().any(Clause::is_known) {
+        return Err(no_representation(offer));
+    }
+    let chosen = clauses.iter().find_map(|clause| choose(clause, offer));
     let types = if offer.stream { STREAM_TYPES } else { MEDIA_TYPES };
     let mut chosen = chosen.ok_or_else(|| not_acceptable(types))?;
     chosen.pretty |= pretty;
     Ok(chosen)
+}
+
+/// 406 for media types that nobody has heard of.
+fn no_representation(offer: Offer) -> Status {
+    let streams = if offer.stream || offer.list { format!(", {STREAM_TYPES}") } else { String::new() };
+    let message = format!("406: Not Acceptable\n\nAvailable representations: {MEDIA_TYPES}{streams}");
+    Status::new(Reason::NotAcceptable, message).with_details(api::status::Details::default())
 }
 
 /// 406 with the list of what could be had.
@@ -114,6 +127,12 @@ fn choose(clause: &Clause<'_>, offer: Offer) -> Option<Accept> {
 }
 
 impl Clause<'_> {
+    /// The server has heard of the type, even if it does not write it.
+    fn is_known(&self) -> bool {
+        let known = matches!(self.sub, "*" | "json" | "yaml" | "vnd.kubernetes.protobuf");
+        known && matches!(self.main, "application" | "*")
+    }
+
     fn names(&self, format: Format) -> bool {
         let sub = if format == Format::Json { "json" } else { "yaml" };
         match (self.main, self.sub) {

@@ -58,6 +58,9 @@ impl Operations {
             if tests_absence(&document, &operation) {
                 continue;
             }
+            if replaces_nothing(&document, &operation) {
+                operation.insert("op".to_owned(), "add".into());
+            }
             let text = |error: &dyn std::fmt::Display| Error::Inapplicable(error.to_string());
             let operation: json_patch::PatchOperation =
                 serde_json::from_value(Value::Object(operation)).map_err(|error| text(&error))?;
@@ -95,6 +98,14 @@ fn tests_absence(document: &Value, operation: &Map<String, Value>) -> bool {
     let (Some("test"), Some(path), Some(Value::Null)) = (text("op"), text("path"), operation.get("value")) else {
         return false;
     };
+    let Some((parent, _)) = path.rsplit_once('/') else { return false };
+    document.pointer(path).is_none() && document.pointer(parent).is_some_and(Value::is_object)
+}
+
+/// Upstream lets a key be replaced that an object does not have.
+fn replaces_nothing(document: &Value, operation: &Map<String, Value>) -> bool {
+    let text = |field: &str| operation.get(field).and_then(Value::as_str);
+    let (Some("replace"), Some(path)) = (text("op"), text("path")) else { return false };
     let Some((parent, _)) = path.rsplit_once('/') else { return false };
     document.pointer(path).is_none() && document.pointer(parent).is_some_and(Value::is_object)
 }

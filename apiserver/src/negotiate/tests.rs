@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use super::*;
 
-const LIST: Offer = Offer { table: true, stream: false };
+const LIST: Offer = Offer { table: true, stream: false, list: false };
 
 fn headers(accept: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -45,10 +45,11 @@ fn the_best_clause_that_can_be_served_wins() {
 fn nothing_acceptable_is_406() {
     let refused = accept(&headers("text/html"), false, LIST).unwrap_err();
     assert_eq!(refused.reason, Reason::NotAcceptable);
+    assert!(refused.message.starts_with("406: Not Acceptable\n\nAvailable representations: application/json, "));
+    let no_tables = Offer { table: false, stream: false, list: false };
+    let refused = accept(&headers("application/json;as=Table;v=v1;g=meta.k8s.io"), false, no_tables).unwrap_err();
     assert!(refused.message.starts_with("only the following media types are accepted: application/json, "));
-    let no_tables = Offer { table: false, stream: false };
-    assert!(accept(&headers("application/json;as=Table;v=v1;g=meta.k8s.io"), false, no_tables).is_err());
-    let stream = Offer { table: true, stream: true };
+    let stream = Offer { table: true, stream: true, list: false };
     assert!(accept(&headers("application/yaml"), false, stream).is_err());
 }
 

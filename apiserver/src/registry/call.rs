@@ -14,6 +14,7 @@ use super::object::Stored;
 use super::resource::{Collection, Endpoint};
 use super::special;
 use super::table::{Include, Layout, partial};
+use super::write;
 use crate::answer::{self, Body, Response};
 use crate::negotiate::{Accept, Format, MetaVersion, Transform};
 use crate::request::{Context, ResourcePath};
@@ -90,7 +91,7 @@ impl Call<'_> {
         match self.accept.transform {
             None => Ok(self.value(code, &self.endpoint.served(stored))),
             Some((Transform::Partial, version)) => Ok(self.value(code, &partial(stored, version))),
-            Some((Transform::PartialList, _)) => Err(not_a_list()),
+            Some((Transform::PartialList, _)) => Err(self.not_a_list()),
             Some((Transform::Table, version)) => {
                 let layout = self.layout(version, &self.endpoint.table.columns)?;
                 let meta = json!({ "resourceVersion": api::meta::resource_version(&stored) });
@@ -105,7 +106,7 @@ impl Call<'_> {
         match self.accept.transform {
             None => Ok(self.value(code, &part)),
             Some((Transform::Partial, version)) => Ok(self.value(code, &partial(part, version))),
-            Some((Transform::PartialList, _)) => Err(not_a_list()),
+            Some((Transform::PartialList, _)) => Err(self.not_a_list()),
             Some((Transform::Table, version)) => {
                 let subresource = self.endpoint.table.subresource(&self.path.subresource);
                 let columns = subresource.map_or(&[][..], |subresource| &subresource.columns);
@@ -143,7 +144,7 @@ impl Call<'_> {
                 let items = trees(items).map(|tree| without_type(self.endpoint.served(tree)));
                 Ok(self.value(StatusCode::OK, &self.list_value(meta, items.collect())))
             }
-            Some((Transform::Partial, _)) => Err(is_a_list(self.endpoint.table.list_kind)),
+            Some((Transform::Partial, _)) => Err(self.is_a_list()),
             Some((Transform::PartialList, version)) => {
                 let items: Vec<Value> = trees(items).map(|tree| partial(tree, version)).collect();
                 let list = json!({
@@ -166,6 +167,18 @@ impl Call<'_> {
         json!({
             "kind": table.list_kind, "apiVersion": table.api_version(), "metadata": meta.to_value(), "items": items,
         })
+    }
+
+    fn not_a_list(&self) -> Status {
+        let (package, kind) = (write::hub_package(self.endpoint.table.group), self.endpoint.table.kind);
+        let message = "you requested PartialObjectMetadataList, but the requested object is not a list";
+        Status::new(api::Reason::NotAcceptable, format!("{message} (*{package}.{kind})"))
+    }
+
+    fn is_a_list(&self) -> Status {
+        let (package, kind) = (write::hub_package(self.endpoint.table.group), self.endpoint.table.list_kind);
+        let message = "you requested PartialObjectMetadata, but the requested object is a list";
+        Status::new(api::Reason::NotAcceptable, format!("{message} (*{package}.{kind})"))
     }
 
     fn spliced(&self, meta: &ListMeta, items: Vec<Arc<Stored>>) -> Response {
@@ -226,14 +239,4 @@ fn without_type(mut item: Value) -> Value {
         root.remove("apiVersion");
     }
     item
-}
-
-fn not_a_list() -> Status {
-    let message = "you requested PartialObjectMetadataList, but the requested object is not a list";
-    Status::new(api::Reason::NotAcceptable, message)
-}
-
-fn is_a_list(kind: &str) -> Status {
-    let message = format!("you requested PartialObjectMetadata, but the requested object is a list ({kind})");
-    Status::new(api::Reason::NotAcceptable, message)
 }

@@ -24,6 +24,7 @@ impl Call<'_> {
         wipe_system_fields(&mut object);
         write::ensure_namespace(self, &mut object)?;
         write::dedup_owners(self, &mut object, false);
+        let mut object = self.endpoint.working_of_client(object);
         write::default(self, &mut object);
         let name = if self.path.name.is_empty() { meta::name(&object) } else { &self.path.name };
         let path = self.path_named(name);

@@ -37,6 +37,8 @@ pub(crate) enum Deletion {
 enum Plan {
     Remove,
     Store(Value),
+    /// Stored with its end in it, so that watchers see it coming, then removed.
+    StoreAndRemove(Value),
     Leave,
     /// Asked for already: answered like a finished deletion.
     Already,
@@ -110,7 +112,10 @@ impl Call<'_> {
         };
         let read = api::schema::interpret(text).map_err(Status::bad_request)?;
         if !matches!(read.kind.as_str(), "" | "DeleteOptions") {
-            return Err(Status::bad_request("decoded object cannot be converted to DeleteOptions"));
+            let (kind, version) = (read.kind, read.api_version);
+            let scheme = "pkg/runtime/scheme.go:111";
+            let message = format!("no kind {kind:?} is registered for version {version:?} in scheme {scheme:?}");
+            return Err(Status::bad_request(message));
         }
         let mut tree: Value = serde_json::from_slice(text).map_err(|error| Status::bad_request(error.to_string()))?;
         // DeleteOptions are the same in every group that has them.
@@ -125,11 +130,20 @@ impl Call<'_> {
     }
 
     /// Deletes one object for a request that admission has already seen as another operation.
-    pub(crate) async fn delete_unadmitted(&self, path: &ResourcePath, options: &DeleteOptions) -> Result<Deletion, Status> {
+    pub(crate) async fn delete_unadmitted(
+        &self,
+        path: &ResourcePath,
+        options: &DeleteOptions,
+    ) -> Result<Deletion, Status> {
         self.delete_object(path, options, false).await
     }
 
-    async fn delete_object(&self, path: &ResourcePath, options: &DeleteOptions, admit: bool) -> Result<Deletion, Status> {
+    async fn delete_object(
+        &self,
+        path: &ResourcePath,
+        options: &DeleteOptions,
+        admit: bool,
+    ) -> Result<Deletion, Status> {
         let collection = self.collection();
         let key = collection.key(&path.namespace, &path.name)?;
         if let Some(text) = collection.hooks.delete_warning(options) {
@@ -178,6 +192,8 @@ impl Call<'_> {
                 meta::set(&mut last, "resourceVersion", deleted.revision.to_string().into());
                 Deletion::Gone(last)
             }),
+            Plan::StoreAndRemove(new) if dry_run => Ok(Deletion::Gone(new)),
+            Plan::StoreAndRemove(new) => self.remove_marked(key, new, current.revision).await,
             Plan::Store(new) => {
                 let raw = self.collection().head.encode(&new);
                 if dry_run || raw == current.raw {
@@ -193,6 +209,16 @@ impl Call<'_> {
             Err(Error::Conflict { .. } | Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    async fn remove_marked(&self, key: &Key, mut new: Value, revision: u64) -> Result<Deletion, Error> {
+        let raw = self.collection().head.encode(&new);
+        let ttl = self.collection().hooks.ttl();
+        let marked = self.registry.store.put(key.clone(), raw, Expect::Revision(revision), ttl).await?;
+        let deleted = self.registry.store.delete(key.clone(), Expect::Revision(marked)).await?;
+        self.collection().hooks.deleted(&new);
+        meta::set(&mut new, "resourceVersion", deleted.revision.to_string().into());
+        Ok(Deletion::Gone(new))
     }
 
     pub(crate) fn check_preconditions(&self, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
@@ -234,7 +260,8 @@ impl Call<'_> {
                 mark_deleting(&mut new, now);
                 Plan::Store(new)
             }
-            Some(_) | None => Plan::Remove,
+            Some(_) => Plan::StoreAndRemove(new),
+            None => Plan::Remove,
         }
     }
 

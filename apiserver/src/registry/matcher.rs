@@ -91,8 +91,9 @@ pub(crate) fn namespace_of<'a>(endpoint: &Endpoint, key: &'a Key) -> &'a str {
 fn terms(endpoint: &Endpoint, selector: &FieldSelector) -> Result<Vec<Term>, Status> {
     let selectable = endpoint.collection.strategy.selectable_fields();
     let compile = |term: &api::selector::FieldTerm| {
-        let stored = endpoint.conversion.map_or(term.field.as_str(), |conversion| conversion.field(&term.field));
-        let field = match stored {
+        let served = term.field.as_str();
+        let stored = endpoint.conversion.map_or(Some(served), |conversion| conversion.field(served));
+        let field = match stored.ok_or_else(|| unknown_field(endpoint, served))? {
             "metadata.name" => Field::Name,
             "metadata.namespace" => Field::Namespace,
             other => {

@@ -1,6 +1,6 @@
 //! The options of requests, read from the query or a body into closed types, with upstream's refusals.
 
-use api::field::{FieldErrors, Path};
+use api::field::{ErrorKind, FieldErrors, Path};
 use api::selector::{FieldSelector, LabelSelector};
 use api::{Status, Value};
 
@@ -87,7 +87,9 @@ impl ListOptions {
                 errors.forbidden(&path, "resourceVersionMatch is forbidden when continue is provided");
             }
             if !matches!(given, "Exact" | "NotOlderThan") {
-                errors.not_supported(&path, given, &["Exact", "NotOlderThan", ""]);
+                let message =
+                    format!("Unsupported value: {given:?}: supported values: \"Exact\", \"NotOlderThan\", \"\"");
+                errors.push(ErrorKind::NotSupported, &path, message);
             }
             if given == "Exact" && self.resource_version == "0" {
                 errors.forbidden(&path, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
@@ -120,7 +122,8 @@ impl ListOptions {
 
     /// `resourceVersion` as a number; 0 when it is not given.
     pub(crate) fn revision(&self) -> Result<u64, Status> {
-        parse_revision(&self.resource_version)
+        let parsed = parse_revision(&self.resource_version);
+        parsed.map_err(|error| Status::bad_request(format!("invalid resource version: {error}")))
     }
 }
 
@@ -128,18 +131,13 @@ fn is_start(version: &str) -> bool {
     matches!(version, "" | "0")
 }
 
-/// A resource version as a number; 0 for an empty one.
-pub(crate) fn parse_revision(text: &str) -> Result<u64, Status> {
+/// A resource version as a number; 0 for an empty one. The error is upstream's text.
+pub(crate) fn parse_revision(text: &str) -> Result<u64, String> {
     if text.is_empty() {
         return Ok(0);
     }
-    text.parse().map_err(|_| {
-        let mut errors = FieldErrors::new();
-        let detail = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
-        errors.invalid(&Path::new("resourceVersion"), text, &detail);
-        let texts: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
-        Status::new(api::Reason::Unknown(500), texts.join(", "))
-    })
+    let detail = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
+    text.parse().map_err(|_| format!("resourceVersion: Invalid value: {text:?}: {detail}"))
 }
 
 /// How unknown and duplicate fields of a body are treated.
@@ -262,7 +260,9 @@ fn propagation_policy(policy: &str, path: &Path<'_>, errors: &mut FieldErrors) -
         "Background" => Some(Propagation::Background),
         "Foreground" => Some(Propagation::Foreground),
         other => {
-            errors.not_supported(path, other, &["Foreground", "Background", "Orphan", "nil"]);
+            let values = "\"Foreground\", \"Background\", \"Orphan\", \"nil\"";
+            let message = format!("Unsupported value: {other:?}: supported values: {values}");
+            errors.push(ErrorKind::NotSupported, path, message);
             None
         }
     }

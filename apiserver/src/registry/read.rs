@@ -16,7 +16,7 @@ use super::write::Written;
 use crate::answer::Response;
 
 /// How long a read waits for a revision that has not been reached yet.
-const FRESH_TIMEOUT: Duration = Duration::from_secs(3);
+const FRESH_TIMEOUT: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(3) };
 
 const LIST_EXPIRED: &str = "The resourceVersion for the provided list is too old.";
 const CONTINUE_EXPIRED: &str = "The provided continue parameter is too old to display a consistent list result. \
@@ -31,9 +31,9 @@ impl Call<'_> {
         let key = collection.key(&self.path.namespace, &self.path.name)?;
         let version = self.context.param("resourceVersion").unwrap_or("");
         let found = match version {
-            "" => return self.load(&key).await?.ok_or_else(|| self.not_found(&self.path.name)),
-            "0" => collection.cache.snapshot(),
-            other => self.not_older_than(parse_revision(other)?).await?,
+            // Any version will do for "0", and the newest is as near.
+            "" | "0" => return self.load(&key).await?.ok_or_else(|| self.not_found(&self.path.name)),
+            other => self.not_older_than(get_revision(other)?).await?,
         };
         let object = found.get(&key).ok_or_else(|| self.not_found(&self.path.name))?;
         Ok(Written { raw: object.raw.clone(), revision: object.revision })
@@ -145,9 +145,15 @@ fn continue_token(options: &ListOptions) -> Result<Option<Token>, Status> {
     if options.continue_token.is_empty() {
         return Ok(None);
     }
+    let token = Token::decode(&options.continue_token)?;
     if !matches!(options.resource_version.as_str(), "" | "0") {
         let message = "specifying resource version is not allowed when using continue";
         return Err(Status::new(Reason::BadRequest, message));
     }
-    Token::decode(&options.continue_token).map(Some)
+    Ok(Some(token))
+}
+
+/// `resourceVersion` of a GET, whose refusal has no class upstream.
+fn get_revision(text: &str) -> Result<u64, Status> {
+    parse_revision(text).map_err(|error| Status::new(Reason::Unknown(500), error))
 }

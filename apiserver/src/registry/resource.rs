@@ -9,8 +9,8 @@ use kinds::Strategy;
 use store::cache::Decoded;
 use store::{Cache, CacheOptions, Clock, Entry, Key, KeyPrefix, Store};
 
-use super::object::{Head, Stored};
 use super::Config;
+use super::object::{Head, Stored};
 use super::special::{self, Conversion, Hooks};
 
 /// One stored resource, whatever it is served as.
@@ -111,6 +111,34 @@ impl Endpoint {
         root.insert("apiVersion".to_owned(), self.api_version().into());
         root.insert("kind".to_owned(), self.table.kind.into());
         normalised(served, self.table.type_id)
+    }
+
+    /// A stored object in the version that the kind's rules are written for.
+    pub(crate) fn working(&self, stored: Value) -> Value {
+        if self.rules_are_stored() { stored } else { self.served(stored) }
+    }
+
+    /// A client's object in the version that the kind's rules are written for.
+    pub(crate) fn working_of_client(&self, served: Value) -> Value {
+        if self.rules_are_stored() { self.stored(served) } else { served }
+    }
+
+    /// What a client is shown of an object that the rules were applied to.
+    pub(crate) fn client_of_working(&self, working: Value) -> Value {
+        if self.rules_are_stored() { self.served(working) } else { working }
+    }
+
+    /// The type of what the kind's rules are written for.
+    pub(crate) fn working_type(&self) -> Option<TypeId> {
+        if !self.rules_are_stored() {
+            return self.table.type_id;
+        }
+        let collection = &self.collection;
+        schema::table().type_of(collection.group, collection.version, collection.kind)
+    }
+
+    fn rules_are_stored(&self) -> bool {
+        self.conversion.is_some_and(Conversion::rules_are_stored)
     }
 
     /// A client's object as it is stored.

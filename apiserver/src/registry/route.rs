@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use api::patch::{self, PatchType};
 use api::schema::TypeId;
+use api::status::Details;
 use api::{GroupVersionKind, Reason, Status, Value, meta};
 use http::{HeaderMap, StatusCode};
 
@@ -18,9 +19,6 @@ use crate::answer::{self, Request, Response};
 use crate::negotiate::{self, Accept, Format, Offer};
 use crate::request::{Context, ResourcePath, Verb};
 
-const PATCH_TYPES: &str = "application/json-patch+json, application/merge-patch+json, \
-    application/strategic-merge-patch+json, application/apply-patch+yaml";
-
 impl Registry {
     pub(crate) async fn answer(
         &self,
@@ -30,13 +28,16 @@ impl Registry {
         pretty: bool,
     ) -> Result<Response, Status> {
         let (parts, body) = request.into_parts();
-        let offer = Offer { table: true, stream: path.verb == Verb::Watch };
+        let offer = Offer { table: true, stream: path.verb == Verb::Watch, list: path.verb == Verb::List };
         let Some(endpoint) = self.endpoint(&path.group, &path.version, &path.resource) else {
             let offer = Offer { table: path.verb != Verb::Create, ..offer };
             let accept = negotiate::accept(&parts.headers, pretty, offer)?;
             return special::unstored(self, (context, path), accept, &parts.headers, body).await;
         };
         check_verb(endpoint, path)?;
+        if !endpoint.table.deprecation.is_empty() {
+            context.warnings.add(endpoint.table.deprecation);
+        }
         let accept = negotiate::accept(&parts.headers, pretty, offer)?;
         let call = Call { registry: self, endpoint, context, path, accept };
         match path.verb {
@@ -73,7 +74,15 @@ fn delete_format(headers: &HeaderMap) -> Result<Format, Status> {
 fn check_verb(endpoint: &Endpoint, path: &ResourcePath) -> Result<(), Status> {
     let word = path.verb.word();
     let allowed = if path.subresource.is_empty() {
-        endpoint.table.has_verb(word)
+        // A list or watch may be of one name, and only those two of all namespaces at once.
+        let reads = matches!(path.verb, Verb::List | Verb::Watch);
+        let placed = reads || !endpoint.table.namespaced || !path.namespace.is_empty();
+        let named = match path.verb {
+            Verb::Create => path.name.is_empty(),
+            Verb::Get | Verb::Update | Verb::Patch | Verb::Delete => !path.name.is_empty(),
+            _ => true,
+        };
+        endpoint.table.has_verb(word) && named && placed
     } else {
         let subresource = endpoint.table.subresource(&path.subresource).ok_or_else(Status::unknown_path)?;
         subresource.verbs.contains(&word)
@@ -83,7 +92,7 @@ fn check_verb(endpoint: &Endpoint, path: &ResourcePath) -> Result<(), Status> {
 
 fn method_not_allowed() -> Status {
     let message = "the server does not allow this method on the requested resource";
-    Status::new(Reason::MethodNotAllowed, message).with_details(api::status::Details::default())
+    Status::new(Reason::MethodNotAllowed, message).with_details(Details::default())
 }
 
 impl Call<'_> {
@@ -107,7 +116,7 @@ impl Call<'_> {
         let shape = self.shape();
         let mut served = write::decode(self, body, format, &shape.gvk, options.field_validation)?;
         write::ensure_namespace(self, &mut served)?;
-        write::ensure_name(&mut served, &self.path.name)?;
+        write::ensure_name(&served, &self.path.name)?;
         write::dedup_owners(self, &mut served, false);
         let make = |old: &Value| shape.put_into(self, old, served.clone());
         let uid = meta::uid(&served);
@@ -126,10 +135,10 @@ impl Call<'_> {
         let options = self.write_options("PatchOptions")?;
         let shape = self.shape();
         let make = |old: &Value| {
-            let served = shape.take_from(old)?;
+            let served = shape.take_from(self, old)?;
             let mut patched = self.patched(kind, &served, body, &shape, options.field_validation)?;
             write::ensure_namespace(self, &mut patched)?;
-            write::ensure_name(&mut patched, &self.path.name)?;
+            write::ensure_name(&patched, &self.path.name)?;
             shape.put_into(self, old, patched)
         };
         let change = Change { make: &make, uid: None, create: None, options: &options };
@@ -164,7 +173,7 @@ impl Call<'_> {
         if shape.part.is_none() {
             return self.object(code, &written.raw, written.revision);
         }
-        self.part(code, shape.take_from(&self.tree(written)?)?)
+        self.part(code, shape.take_from(self, &self.tree(written)?)?)
     }
 
     /// GET of one object, or of what a subresource shows of it.
@@ -197,8 +206,8 @@ struct Shape {
 
 impl Shape {
     /// What is served of an object.
-    fn take_from(&self, object: &Value) -> Result<Value, Status> {
-        let Some(part) = self.part else { return Ok(object.clone()) };
+    fn take_from(&self, call: &Call<'_>, object: &Value) -> Result<Value, Status> {
+        let Some(part) = self.part else { return Ok(call.endpoint.client_of_working(object.clone())) };
         let mut taken = part.of(object)?;
         let root = meta::as_object_mut(&mut taken);
         root.insert("kind".to_owned(), self.gvk.kind.as_str().into());
@@ -210,7 +219,7 @@ impl Shape {
     fn put_into(&self, call: &Call<'_>, old: &Value, served: Value) -> Result<Value, Status> {
         let mut object = match self.part {
             Some(part) => part.into(old, &served)?,
-            None => served,
+            None => call.endpoint.working_of_client(served),
         };
         write::default(call, &mut object);
         Ok(object)
@@ -221,9 +230,7 @@ fn patch_type(media_type: &str) -> Result<PatchType, Status> {
     match PatchType::from_content_type(media_type) {
         Some(PatchType::Apply) => Err(negotiate::unsupported("server-side apply is not served yet")),
         Some(kind) => Ok(kind),
-        None => Err(negotiate::unsupported(&format!(
-            "the body of the request was in an unknown format - accepted media types include: {PATCH_TYPES}"
-        ))),
+        None => Err(negotiate::unsupported("415: Unsupported Media Type").with_details(Details::default())),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What single kinds do beyond the generic engine. Architecture invariant: the only part of the registry that names a kind.
 
+mod autoscaling;
 mod binding;
 mod component_status;
 mod events;
@@ -159,7 +160,13 @@ pub(crate) fn part_cells(part: &Value, now: Timestamp) -> Vec<Value> {
 #[async_trait]
 pub(crate) trait Action: Send + Sync {
     /// Reads the body, does it, and answers.
-    async fn run(&self, call: &Call<'_>, body: &[u8], format: Format, options: &WriteOptions) -> Result<Response, Status>;
+    async fn run(
+        &self,
+        call: &Call<'_>,
+        body: &[u8],
+        format: Format,
+        options: &WriteOptions,
+    ) -> Result<Response, Status>;
 }
 
 /// The action of a subresource.
@@ -205,16 +212,22 @@ pub(crate) trait Conversion: Send + Sync {
     /// Served to stored.
     fn to_stored(&self, served: Value) -> Value;
 
-    /// The stored name of a selectable field.
-    fn field<'a>(&self, served: &'a str) -> &'a str {
-        served
+    /// The stored name of a selectable field; None when the served version does not know it.
+    fn field<'a>(&self, served: &'a str) -> Option<&'a str> {
+        Some(served)
+    }
+
+    /// The kind's rules are written for the stored version and not for the served one.
+    fn rules_are_stored(&self) -> bool {
+        false
     }
 }
 
 /// The conversion of a resource that is stored otherwise than it is served.
-pub(crate) fn conversion(group: &str, _version: &str, resource: &str) -> Option<&'static dyn Conversion> {
-    match (group, resource) {
-        ("events.k8s.io", "events") => Some(&events::NewEvents),
+pub(crate) fn conversion(group: &str, version: &str, resource: &str) -> Option<&'static dyn Conversion> {
+    match (group, version, resource) {
+        ("autoscaling", "v1", "horizontalpodautoscalers") => Some(&autoscaling::AutoscalerV1),
+        ("events.k8s.io", _, "events") => Some(&events::NewEvents),
         _ => None,
     }
 }

@@ -54,14 +54,14 @@ impl Layout<'_> {
 
     /// The row of a stored object.
     pub(crate) fn row(&self, endpoint: &Endpoint, stored: Value) -> Value {
-        let served = endpoint.served(stored);
-        let cells = endpoint.strategy.row(&served, self.now).unwrap_or_else(|| self.default_cells(&served));
-        let conditions = endpoint.strategy.row_conditions(&served);
+        let working = endpoint.working(stored);
+        let cells = endpoint.strategy.row(&working, self.now).unwrap_or_else(|| self.default_cells(&working));
+        let conditions = endpoint.strategy.row_conditions(&working);
         let mut row = json!({ "cells": cells });
         if !conditions.is_empty() {
             row["conditions"] = conditions.into();
         }
-        row["object"] = self.object(served);
+        row["object"] = self.object(endpoint.client_of_working(working));
         row
     }
 

@@ -14,6 +14,7 @@ use crate::request::{Target, User, Verb, Warnings};
 
 mod every;
 mod objects;
+mod replay;
 mod rules;
 
 /// Allows everything.

@@ -15,7 +15,7 @@ use crate::admission::Operation;
 use crate::authorize::{Attributes, Resource, Target};
 use crate::request::ResourcePath;
 
-/// Makes the new object out of the stored one, both in the served version; called again after a conflict.
+/// Makes the new object out of the stored one, both in the version of the kind's rules; called again after a conflict.
 pub(crate) type Make<'m> = &'m (dyn Fn(&Value) -> Result<Value, Status> + Send + Sync);
 
 /// What an update does.
@@ -198,12 +198,17 @@ impl Call<'_> {
             }
             let mut errors = FieldErrors::new();
             let metadata = Path::new("metadata");
-            let message = "Invalid value: 0x0: must be specified for an update";
+            let message = "Invalid value: 0: must be specified for an update";
             errors.push(ErrorKind::Invalid, &metadata.child("resourceVersion"), message);
             return Err(Status::invalid(table.group, table.name, &self.path.name, &errors));
         }
-        if given.parse() == Ok(revision) {
-            return Ok(());
+        match given.parse::<u64>() {
+            Ok(given) if given == revision => return Ok(()),
+            Ok(_) => {}
+            Err(_) => {
+                let message = format!("strconv.ParseUint: parsing {given:?}: invalid syntax");
+                return Err(Status::new(Reason::Unknown(500), message));
+            }
         }
         Err(Status::modified(table.group, table.name, &self.path.name))
     }

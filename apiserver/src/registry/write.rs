@@ -9,6 +9,7 @@ use super::call::Call;
 use super::errors::{self, Subject};
 use super::options::{FieldValidation, WriteOptions};
 use super::resource::Endpoint;
+use super::yaml;
 use crate::admission::{Attributes, Operation};
 use crate::negotiate::Format;
 use crate::request::ResourcePath;
@@ -37,31 +38,46 @@ pub(crate) fn decode(
     gvk: &GroupVersionKind,
     validation: FieldValidation,
 ) -> Result<Value, Status> {
+    let mut repeated = None;
     let json;
     let text = match format {
         Format::Json => body,
         Format::Yaml => {
-            json = yaml_to_json(body, gvk)?;
+            repeated = yaml::repeated_key(body);
+            json = yaml::to_json(body, gvk)?;
             &json
         }
     };
     let body = schema::decode_body(text, gvk)?;
+    if let Some(line) = repeated {
+        let all = format!("yaml: unmarshal errors:\n  {line}");
+        let shown = if validation == FieldValidation::Strict { all } else { line };
+        report(call, &[shown], gvk, validation)?;
+    }
     report(call, &body.strict, gvk, validation)?;
+    if body.gvk.kind != gvk.kind || body.gvk.group != gvk.group {
+        let (kind, version) = (&body.gvk.kind, &body.gvk.version);
+        let hub = hub_package(&gvk.group);
+        return Err(Status::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {expected}: converting ({version}.{kind}) to ({hub}.{expected}): unknown conversion",
+            expected = gvk.kind
+        )));
+    }
     let (found, expected) = (body.gvk.api_version(), gvk.api_version());
     if found != expected {
         return Err(Status::bad_request(format!(
             "the API version in the data ({found}) does not match the expected API version ({expected})"
         )));
     }
-    if body.gvk.kind != gvk.kind {
-        let (kind, version) = (&body.gvk.kind, &body.gvk.version);
-        let hub = if gvk.group.is_empty() { "core" } else { &gvk.group };
-        return Err(Status::bad_request(format!(
-            "{kind} in version {version:?} cannot be handled as a {expected}: converting ({version}.{kind}) to ({hub}.{expected}): unknown conversion",
-            expected = gvk.kind
-        )));
-    }
     Ok(body.value)
+}
+
+/// The name of upstream's package for a group, as its messages have it.
+pub(crate) fn hub_package(group: &str) -> &str {
+    match group.split('.').next().unwrap_or("") {
+        "" | "events" => "core",
+        first => first,
+    }
 }
 
 /// Treats strict problems as the request asks.
@@ -87,18 +103,9 @@ pub(crate) fn report(
     }
 }
 
-fn yaml_to_json(body: &[u8], gvk: &GroupVersionKind) -> Result<Vec<u8>, Status> {
-    let refuse = |error: &dyn std::fmt::Display| {
-        let kind = &gvk.kind;
-        Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {error}"))
-    };
-    let tree: Value = serde_yaml_ng::from_slice(body).map_err(|error| refuse(&format!("yaml: {error}")))?;
-    serde_json::to_vec(&tree).map_err(|error| refuse(&error))
-}
-
 /// Fills the defaults of an object: the declared ones, then the kind's.
 pub(crate) fn default(call: &Call<'_>, object: &mut Value) {
-    if let Some(id) = call.endpoint.table.type_id {
+    if let Some(id) = call.endpoint.working_type() {
         schema::apply_defaults(id, object);
     }
     call.endpoint.strategy.default(object, &call.strategy_request());
@@ -106,7 +113,7 @@ pub(crate) fn default(call: &Call<'_>, object: &mut Value) {
 
 /// Brings a tree that plug-ins or patches have changed back into the form that decoding gives.
 pub(crate) fn normalise(endpoint: &Endpoint, object: Value) -> Result<Value, Status> {
-    let Some(id) = endpoint.table.type_id else { return Ok(object) };
+    let Some(id) = endpoint.working_type() else { return Ok(object) };
     let decoded = schema::decode_value(object, id);
     decoded.map(|decoded| decoded.value).map_err(|error| Status::internal(format!("after admission: {error}")))
 }
@@ -171,11 +178,12 @@ pub(crate) fn ensure_namespace(call: &Call<'_>, object: &mut Value) -> Result<()
     Ok(())
 }
 
-/// Refuses an object of another name than the path's; fills a missing one.
-pub(crate) fn ensure_name(object: &mut Value, name: &str) -> Result<(), Status> {
+/// Refuses an object of another name than the path's.
+pub(crate) fn ensure_name(object: &Value, name: &str) -> Result<(), Status> {
     let found = meta::name(object);
     if found.is_empty() {
-        return Err(Status::bad_request("name must be provided"));
+        let why = "was undeterminable: name must be provided";
+        return Err(Status::bad_request(format!("the name of the object ({name} based on URL) {why}")));
     }
     if found != name {
         return Err(Status::bad_request(format!(
@@ -229,17 +237,18 @@ impl Call<'_> {
         entry.map(|entry| self.written(&entry.value, entry.mod_revision)).transpose()
     }
 
-    /// The tree of a stored state, in the served version.
+    /// The tree of a stored state, in the version of the kind's rules.
     pub(crate) fn tree(&self, written: &Written) -> Result<Value, Status> {
-        Ok(self.endpoint.served(self.collection().tree(&written.raw, written.revision)?))
+        Ok(self.endpoint.working(self.collection().tree(&written.raw, written.revision)?))
     }
 
-    /// Encodes an object of the served version for the store.
-    pub(crate) fn encode(&self, served: &Value) -> Bytes {
-        if self.endpoint.conversion.is_none() {
-            return self.collection().head.encode(served);
+    /// Encodes an object of the version of the kind's rules for the store.
+    pub(crate) fn encode(&self, working: &Value) -> Bytes {
+        let head = &self.collection().head;
+        match self.endpoint.conversion {
+            Some(conversion) if !conversion.rules_are_stored() => head.encode(&self.endpoint.stored(working.clone())),
+            _ => head.encode(working),
         }
-        self.collection().head.encode(&self.endpoint.stored(served.clone()))
     }
 
     /// A store's entry in canonical form.

@@ -11,7 +11,7 @@ fn list_options_follow_upstreams_rules() {
             "resourceVersionMatch=Exact&resourceVersion=0",
             "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
         ),
-        ("resourceVersionMatch=Some&resourceVersion=1", "supported values: \"\", \"Exact\", \"NotOlderThan\""),
+        ("resourceVersionMatch=Some&resourceVersion=1", "supported values: \"Exact\", \"NotOlderThan\", \"\""),
         ("sendInitialEvents=true", "sendInitialEvents is forbidden for list"),
         (
             "continue=x&resourceVersion=1&resourceVersionMatch=Exact",

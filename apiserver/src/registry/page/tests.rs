@@ -22,6 +22,10 @@ fn damaged_tokens_are_refused() {
         &encode(r#"{"v":"meta.k8s.io/v1","rv":1,"start":"a/../../b"}"#),
     ] {
         let refused = Token::decode(token).unwrap_err();
-        assert!(refused.message.starts_with("continue key is not valid"), "{token}: {}", refused.message);
+        assert!(
+            refused.message.starts_with("invalid continue token: continue key is not valid"),
+            "{token}: {}",
+            refused.message
+        );
     }
 }

@@ -20,7 +20,13 @@ pub(super) struct Bind;
 
 #[async_trait]
 impl Action for Bind {
-    async fn run(&self, call: &Call<'_>, body: &[u8], format: Format, options: &WriteOptions) -> Result<Response, Status> {
+    async fn run(
+        &self,
+        call: &Call<'_>,
+        body: &[u8],
+        format: Format,
+        options: &WriteOptions,
+    ) -> Result<Response, Status> {
         let gvk = GroupVersionKind::new("", "v1", "Binding");
         let mut binding = write::decode(call, body, format, &gvk, options.field_validation)?;
         write::ensure_namespace(call, &mut binding)?;
@@ -28,8 +34,13 @@ impl Action for Bind {
             return Err(Status::bad_request("name in URL does not match name in Binding object"));
         }
         let path = call.path_named(meta::name(&binding));
-        let admission =
-            Admission { path: &path, kind: "Binding", operation: Operation::Create, old: None, dry_run: options.dry_run };
+        let admission = Admission {
+            path: &path,
+            kind: "Binding",
+            operation: Operation::Create,
+            old: None,
+            dry_run: options.dry_run,
+        };
         let binding = write::mutate_part(call, &admission, binding).await?;
         check_target(&binding)?;
         let binding = write::admit(call, &admission, binding).await?;
@@ -44,7 +55,9 @@ fn check_target(binding: &Value) -> Result<(), Status> {
     let mut errors = api::field::FieldErrors::new();
     let path = api::field::Path::new("target");
     if !matches!(text(target, "kind"), "" | "Node") {
-        errors.not_supported(&path.child("kind"), text(target, "kind"), &["Node", "<empty>"]);
+        let found = text(target, "kind");
+        let message = format!("Unsupported value: {found:?}: supported values: \"Node\", \"<empty>\"");
+        errors.push(api::field::ErrorKind::NotSupported, &path.child("kind"), message);
     }
     if text(target, "name").is_empty() {
         errors.required(&path.child("name"), "");

@@ -17,7 +17,7 @@ pub(super) async fn answer(registry: &Registry, path: &ResourcePath, accept: Acc
     let health = registry.store.health().await;
     let item = component(STORE, health.err().map(|error| error.to_string()));
     let value = match (path.verb, accept.transform) {
-        (Verb::Get, _) if path.name != STORE => return Err(Status::not_found("", "componentstatuses", &path.name)),
+        (Verb::Get, _) if path.name != STORE => return Err(Status::not_found("", "componentstatus", &path.name)),
         (_, Some((Transform::Table, version))) => table(&item, version),
         (Verb::Get, Some((_, version))) => partial(item, version),
         (Verb::Get, None) => item,

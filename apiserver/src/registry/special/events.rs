@@ -42,8 +42,9 @@ impl Conversion for NewEvents {
         rename(served, |name| NAMES.iter().find(|(_, new)| *new == name).map(|(old, _)| *old))
     }
 
-    fn field<'a>(&self, served: &'a str) -> &'a str {
-        match served {
+    fn field<'a>(&self, served: &'a str) -> Option<&'a str> {
+        Some(match served {
+            old if old.starts_with("involvedObject.") || old == "reportingComponent" => return None,
             "regarding.kind" => "involvedObject.kind",
             "regarding.namespace" => "involvedObject.namespace",
             "regarding.name" => "involvedObject.name",
@@ -53,7 +54,7 @@ impl Conversion for NewEvents {
             "regarding.fieldPath" => "involvedObject.fieldPath",
             "reportingController" => "reportingComponent",
             other => other,
-        }
+        })
     }
 }
 

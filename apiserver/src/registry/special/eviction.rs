@@ -34,7 +34,13 @@ pub(super) struct Evict;
 
 #[async_trait]
 impl Action for Evict {
-    async fn run(&self, call: &Call<'_>, body: &[u8], format: Format, options: &WriteOptions) -> Result<Response, Status> {
+    async fn run(
+        &self,
+        call: &Call<'_>,
+        body: &[u8],
+        format: Format,
+        options: &WriteOptions,
+    ) -> Result<Response, Status> {
         let mut eviction = decode(call, body, format, options)?;
         write::ensure_namespace(call, &mut eviction)?;
         if meta::name(&eviction) != call.path.name {
@@ -109,7 +115,8 @@ async fn check(call: &Call<'_>, pod: &Value, dry_run: bool) -> Result<Allowed, S
         [] => return Ok(Allowed::Freely),
         [one] => meta::name(one).to_owned(),
         _ => {
-            let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+            let message =
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
             return Err(Status::new(Reason::Unknown(500), message));
         }
     };
@@ -175,15 +182,20 @@ fn taken(budget: &Value, pod: &str, now: Timestamp) -> Value {
 }
 
 fn forbid_disruption(status: &mut Value, generation: i64, now: Timestamp) {
-    let Some(conditions) = status.get_mut("conditions").and_then(Value::as_array_mut) else { return };
-    for condition in conditions.iter_mut().filter(|condition| text(condition, "type") == "DisruptionAllowed") {
-        if text(condition, "status") != "False" {
-            put(condition, "lastTransitionTime", api::time::seconds(now));
-        }
-        put(condition, "status", "False");
-        put(condition, "reason", "InsufficientPods");
-        put(condition, "observedGeneration", generation);
+    let mut wanted = json!({
+        "type": "DisruptionAllowed", "status": "False", "reason": "InsufficientPods", "message": "",
+        "observedGeneration": generation, "lastTransitionTime": api::time::seconds(now),
+    });
+    let conditions = kinds::tree::object_mut(status).entry("conditions").or_insert_with(|| json!([]));
+    let Some(conditions) = conditions.as_array_mut() else { return };
+    let Some(found) = conditions.iter_mut().find(|own| text(own, "type") == "DisruptionAllowed") else {
+        conditions.push(wanted);
+        return;
+    };
+    if text(found, "status") == "False" {
+        put(&mut wanted, "lastTransitionTime", at(found, "lastTransitionTime").clone());
     }
+    *found = wanted;
 }
 
 fn check_budget(budget: &Value) -> Result<(), Status> {
@@ -221,7 +233,9 @@ fn why_not(name: &str, status: &Value) -> String {
     });
     match refused.map(|condition| (text(condition, "reason"), text(condition, "message"))) {
         Some(("SyncFailed", message)) => {
-            format!("The disruption budget {name} does not allow evicting pods currently because it failed sync: {message}")
+            format!(
+                "The disruption budget {name} does not allow evicting pods currently because it failed sync: {message}"
+            )
         }
         _ if current <= desired => {
             format!("The disruption budget {name} needs {desired} healthy pods and has {current} currently")

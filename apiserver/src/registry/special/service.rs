@@ -165,7 +165,9 @@ fn allocate_ip(service: &mut Value, draft: &mut Draft<'_>) -> Result<(), Status>
     if first.is_empty() {
         let name = meta::name(service);
         let Some(ip) = draft.next_ip() else {
-            return Err(Status::internal(format!("failed to allocate a serviceIP for Service {name:?}: range is full")));
+            return Err(Status::internal(format!(
+                "failed to allocate a serviceIP for Service {name:?}: range is full"
+            )));
         };
         let spec = enter(service, "spec");
         put(spec, "clusterIP", ip.to_string());

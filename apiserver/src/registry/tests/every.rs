@@ -20,7 +20,11 @@ struct Subject {
 
 impl Subject {
     fn new(table: &'static schema::Resource, sample: &Value) -> Self {
-        let root = if table.group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{}/{}", table.group, table.version) };
+        let root = if table.group.is_empty() {
+            "/api/v1".to_owned()
+        } else {
+            format!("/apis/{}/{}", table.group, table.version)
+        };
         let namespace = if table.namespaced { "/namespaces/default" } else { "" };
         let collection = format!("{root}{namespace}/{}", table.name);
         let object = format!("{collection}/{}", api::meta::name(sample));

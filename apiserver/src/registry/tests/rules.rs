@@ -178,7 +178,8 @@ async fn evictions_respect_budgets() {
     let status = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
     let ready = server.patch(&format!("{PODS}/a/status"), "merge", &status).await;
     assert_eq!(ready.code, 200, "{ready:?}");
-    let budget = json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}});
+    let budget =
+        json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}});
     assert_eq!(server.create(budgets, &budget).await.code, 201);
     let counts = json!({"status": {
         "observedGeneration": 1, "disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1,

@@ -60,7 +60,6 @@ impl Bits {
 /// What is in use.
 #[derive(Clone, Debug)]
 pub(super) struct Allocations {
-    network: Ipv4Net,
     /// The first address that can be given out.
     first: u32,
     ips: Bits,
@@ -74,7 +73,6 @@ impl Allocations {
         let size = (u32::from(network.broadcast()).saturating_sub(first)) as usize;
         let ports = usize::from(range.end() - range.start()) + 1;
         Self {
-            network,
             first,
             ips: Bits::new(size, (size / 16).clamp(16, 256)),
             range,
@@ -140,9 +138,8 @@ impl<'a> Draft<'a> {
 
     /// This address; the error is upstream's text.
     pub(super) fn take_ip(&mut self, ip: Ipv4Addr) -> Result<(), String> {
-        let network = self.allocations.network;
         let Some(place) = self.allocations.ip_place(ip) else {
-            return Err(format!("the provided IP ({ip}) is not in the valid range. The range of valid IPs is {network}"));
+            return Err("the provided network does not match the current range".to_owned());
         };
         if !self.allocations.ips.take(place) {
             return Err("provided IP is already allocated".to_owned());

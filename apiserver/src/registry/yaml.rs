@@ -1,0 +1,55 @@
+//! YAML bodies, read as upstream does: through JSON, with its words for what is wrong.
+
+use api::{GroupVersionKind, Status, Value};
+
+#[cfg(test)]
+mod tests;
+
+/// Upstream shows this much of a body that it does not recognise.
+const SUMMARY_BYTES: usize = 30;
+
+/// The same document as JSON.
+pub(crate) fn to_json(body: &[u8], gvk: &GroupVersionKind) -> Result<Vec<u8>, Status> {
+    let tree: Result<Value, _> = serde_yaml_ng::from_slice(body);
+    let tree = tree.map_err(|error| {
+        let (kind, what) = (&gvk.kind, words(&error.to_string()));
+        let summary = summary(body);
+        let message = format!("the object provided is unrecognized (must be of type {kind}): yaml: {what} ({summary})");
+        Status::bad_request(message)
+    })?;
+    Ok(tree.to_string().into_bytes())
+}
+
+/// The library's `WHAT at line N column M, while ...` as Go's `line N: WHAT`, which counts from the line before.
+fn words(error: &str) -> String {
+    let Some((what, place)) = error.split_once(" at line ") else { return error.to_owned() };
+    let line: usize = place.split(' ').next().and_then(|line| line.parse().ok()).unwrap_or(1);
+    format!("line {}: {what}", line.saturating_sub(1).max(1))
+}
+
+fn summary(body: &[u8]) -> String {
+    let shown = &body[..body.len().min(SUMMARY_BYTES)];
+    let rest = if shown.len() < body.len() { " ..." } else { "" };
+    let hex: String = shown.iter().map(|byte| format!("{byte:02x}")).collect();
+    hex + rest
+}
+
+/// The first key that a map has twice, in upstream's words: `line 5: key "name" already set in map`.
+pub(crate) fn repeated_key(body: &[u8]) -> Option<String> {
+    let error = serde_yaml_ng::from_slice::<serde_yaml_ng::Value>(body).err()?.to_string();
+    let (_, rest) = error.split_once("duplicate entry with key ")?;
+    let key = rest.split('"').nth(1)?;
+    let place = error.split_once(" at line ").map_or("", |(_, place)| place);
+    let mut numbers = place.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<usize>().ok());
+    // The outermost map is told without a place.
+    let (line, column) = (numbers.next().unwrap_or(1), numbers.next().unwrap_or(1));
+    // The library tells where the map begins; the repetition is the second such key in its column.
+    let text = std::str::from_utf8(body).ok()?;
+    let is_key = |line: &str| {
+        let indent = line.len() - line.trim_start().len();
+        indent + 1 == column && line.trim_start().trim_start_matches(['"', '\'']).starts_with(key)
+    };
+    let mut found = text.lines().enumerate().skip(line - 1).filter(|(_, line)| is_key(line));
+    let (at, _) = found.nth(1)?;
+    Some(format!("line {}: key {key:?} already set in map", at + 1))
+}

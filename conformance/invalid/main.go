@@ -53,6 +53,7 @@ var volatile = []struct {
 }{
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "<uid>"},
 	{regexp.MustCompile(`current: \d+`), "current: <revision>"},
+	{regexp.MustCompile(`in record \(\d+\)`), "in record (<revision>)"},
 	{regexp.MustCompile(`20[1-9]\d-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "<time>"},
 	{regexp.MustCompile(`Invalid value: \\"\{\\\\\\"apiVersion.*?\}\\": `), "Invalid value: <object>: "},
 	{regexp.MustCompile(`in scheme \\"[^"]*\\"`), "in scheme <place>"},

@@ -47,9 +47,11 @@ type resourceRow struct {
 	Storage     *kindRow `json:"storage,omitempty"`
 	List        string   `json:"list,omitempty"`
 	// ReturnsDeleted is set when a deletion answers the object instead of a Status.
-	ReturnsDeleted bool             `json:"returnsDeleted,omitempty"`
-	Subresources   []subresourceRow `json:"subresources,omitempty"`
-	Columns        [][]any          `json:"columns,omitempty"`
+	ReturnsDeleted bool `json:"returnsDeleted,omitempty"`
+	// Deprecation is the warning that every request gets.
+	Deprecation  string           `json:"deprecation,omitempty"`
+	Subresources []subresourceRow `json:"subresources,omitempty"`
+	Columns      [][]any          `json:"columns,omitempty"`
 }
 
 type subresourceRow struct {
@@ -172,6 +174,9 @@ func (r *recorder) version(group string, version apidiscoveryv2.APIVersionDiscov
 				return row, err
 			}
 			out.Columns = columns
+			if out.Deprecation, err = r.warning(groupPath(group, version.Version) + "/" + out.Name); err != nil {
+				return row, err
+			}
 		}
 		row.Resources = append(row.Resources, out)
 	}
@@ -260,6 +265,16 @@ func (r *recorder) columns(path string) ([][]any, error) {
 		columns = append(columns, []any{column.Name, column.Type, column.Format, column.Priority, r.description(column.Description)})
 	}
 	return columns, nil
+}
+
+// warning reads the text of the Warning header that a list carries.
+func (r *recorder) warning(path string) (string, error) {
+	answer, err := r.server.Do(upstream.Request{Method: "GET", Path: path})
+	if err != nil {
+		return "", err
+	}
+	header := answer.Header.Get("Warning")
+	return strings.TrimSuffix(strings.TrimPrefix(header, `299 - "`), `"`), nil
 }
 
 func (r *recorder) description(text string) int {

@@ -87,13 +87,13 @@ pub fn decode_body(text: &[u8], expected: &GroupVersionKind) -> Result<Body, Sta
     let meta = interpret(text).map_err(|error| unrecognized(text, expected, &error))?;
     let gvk = resolve(&meta, expected).map_err(|error| unrecognized(text, expected, &error))?;
     let cannot = |error: &str| {
-        let (kind, version) = (&gvk.kind, gvk.api_version());
+        let (kind, version) = (&gvk.kind, &gvk.version);
         let message = format!("{kind} in version {version:?} cannot be handled as a {}: {error}", expected.kind);
         Status::new(Reason::BadRequest, message)
     };
     let Some(id) = table().kind(&gvk) else {
         let (kind, version) = (&gvk.kind, gvk.api_version());
-        let scheme = "pkg/api/legacyscheme/scheme.go:30";
+        let scheme = "pkg/runtime/scheme.go:111";
         return Err(cannot(&format!("no kind {kind:?} is registered for version {version:?} in scheme {scheme:?}")));
     };
     match decode(text, id) {

@@ -58,6 +58,8 @@ pub struct Resource {
     pub list_kind: &'static str,
     /// A deletion that takes effect at once answers the object instead of a Status.
     pub returns_deleted: bool,
+    /// The warning that every request gets; empty for most.
+    pub deprecation: &'static str,
     pub subresources: Vec<Subresource>,
     pub columns: Vec<Column>,
     /// The type of the kind.
@@ -179,6 +181,8 @@ struct ResourceRow<'a> {
     #[serde(default)]
     returns_deleted: bool,
     #[serde(default)]
+    deprecation: &'a str,
+    #[serde(default)]
     #[serde(borrow)]
     subresources: Vec<SubresourceRow<'a>>,
     #[serde(default)]
@@ -265,6 +269,7 @@ fn resource(
         storage: row.storage.map(ResponseKind::from),
         list_kind: row.list,
         returns_deleted: row.returns_deleted,
+        deprecation: row.deprecation,
         subresources: subresources.collect(),
         columns: columns(row.columns),
         type_id: kinds(kind_group, kind_version, row.kind[2]),

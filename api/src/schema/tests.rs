@@ -152,7 +152,7 @@ fn bodies_get_upstreams_answers() {
         ),
         (
             r#"{"kind":"Foo","apiVersion":"v1"}"#,
-            r#"Foo in version "v1" cannot be handled as a Pod: no kind "Foo" is registered for version "v1" in scheme "pkg/api/legacyscheme/scheme.go:30""#,
+            r#"Foo in version "v1" cannot be handled as a Pod: no kind "Foo" is registered for version "v1" in scheme "pkg/runtime/scheme.go:111""#,
         ),
     ];
     for (text, message) in cases {

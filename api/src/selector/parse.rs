@@ -185,7 +185,8 @@ fn check_key(key: &str) -> Result<(), SelectorError> {
     if name.len() <= MAX_NAME_BYTES && is_name(name) {
         return Ok(());
     }
-    Err(SelectorError(format!("key: Invalid value: {key:?}: {QUALIFIED_NAME}")))
+    // Upstream's parser has no path to name here, and says so.
+    Err(SelectorError(format!("<nil>: Invalid value: {key:?}: {QUALIFIED_NAME}")))
 }
 
 fn is_name(text: &str) -> bool {

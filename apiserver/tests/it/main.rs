@@ -1,0 +1,4 @@
+//! The API server as a whole: a listener, TLS, an embedded store in a directory of its own.
+
+mod invalid;
+mod server;

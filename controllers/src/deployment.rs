@@ -8,7 +8,6 @@ mod progress;
 mod revision;
 mod rollout;
 mod scale;
-mod template;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -24,10 +23,12 @@ use kube::{
 use reconcile::{Change, EventType, Informer, Key, Queue, Recorder, controller_of};
 
 use self::plan::{Observed, Plan, Step};
+pub(crate) use self::scale::scaled;
 use crate::{
     Error, claim,
     context::{Context, Owner, Shared},
     error::{During as _, Tolerate as _, is_namespace_terminating, status_code},
+    template,
 };
 
 const WORKERS: usize = 5;

@@ -11,20 +11,25 @@
 //!
 //! A controller is one file here and one line in [`table`].
 
+mod affinity;
 mod args;
 mod backends;
 mod bootstrap;
 mod certificates;
 mod claim;
 mod clients;
+mod clusterroles;
 mod context;
+mod daemonset;
 mod deployment;
 mod discovery;
 mod disrupt;
 mod endpoints;
 mod endpointslice;
 mod error;
+mod finished;
 mod garbage;
+mod history;
 mod namespace;
 mod nodeipam;
 mod nodelifecycle;
@@ -36,6 +41,7 @@ mod root_ca;
 mod serviceaccount;
 mod table;
 mod tainteviction;
+mod template;
 
 use std::sync::Arc;
 

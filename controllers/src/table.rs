@@ -105,6 +105,21 @@ pub(crate) const DESCRIPTORS: &[Descriptor] = &[
         crate::bootstrap::run_signer
     ),
     descriptor!("token-cleaner-controller", "tokencleaner", "token-cleaner", false, crate::bootstrap::run_cleaner),
+    descriptor!(
+        "clusterrole-aggregation-controller",
+        "clusterrole-aggregation",
+        "clusterrole-aggregation-controller",
+        true,
+        crate::clusterroles::run
+    ),
+    descriptor!(
+        "ttl-after-finished-controller",
+        "ttl-after-finished",
+        "ttl-after-finished-controller",
+        true,
+        crate::finished::run
+    ),
+    descriptor!("daemonset-controller", "daemonset", "daemon-set-controller", true, crate::daemonset::run),
 ];
 
 /// Refuses names that no controller has.

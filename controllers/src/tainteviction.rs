@@ -12,6 +12,7 @@ use reconcile::{Change, EventType, Informer, Key, Queue, Recorder};
 use serde_json::json;
 
 use self::plan::Verdict;
+pub(crate) use self::plan::tolerates;
 use crate::{
     Error,
     context::{Context, Shared},

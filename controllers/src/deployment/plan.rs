@@ -12,8 +12,8 @@ use k8s_openapi::{
 };
 use reconcile::controller_ref;
 
-use super::{progress, revision, rollout, scale, template};
-use crate::pods;
+use super::{progress, revision, rollout, scale};
+use crate::{pods, template};
 
 /// Limit of a replica set's name.
 const MAX_NAME: usize = 253;

@@ -37,7 +37,7 @@ pub(super) fn verdict(pod: &Pod, node: &Node) -> Verdict {
 }
 
 /// An empty key with `Exists` tolerates all taints, an empty effect all effects.
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     if said(&toleration.effect).is_some_and(|effect| effect != taint.effect)
         || said(&toleration.key).is_some_and(|key| key != taint.key)

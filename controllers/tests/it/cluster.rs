@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 const TOKEN: &str = "test";
 const MANAGER: &str = "manager";
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(20);
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) struct Cluster {
@@ -37,14 +37,22 @@ impl Cluster {
     }
 
     pub(crate) async fn start_with(config: controllers::Config) -> Option<Self> {
-        let (Ok(apiserver), Ok(etcd)) = (std::env::var("TEST_KUBE_APISERVER"), std::env::var("TEST_ETCD")) else {
-            eprintln!("no API server to test against");
+        let Some(program) = program() else {
+            eprintln!("no API server to test against: neither TEST_APISERVER nor a built binary");
             return None;
         };
         let directory = tempfile::tempdir().unwrap();
-        let (etcd_port, peer_port, port) = (free_port(), free_port(), free_port());
-        let mut processes = vec![start_etcd(&etcd, &directory, etcd_port, peer_port)];
-        processes.push(start_apiserver(&apiserver, &directory, etcd_port, port));
+        let port = free_port();
+        let mut processes = Vec::new();
+        let storage = match std::env::var("TEST_ETCD") {
+            Ok(etcd) => {
+                let (etcd_port, peer_port) = (free_port(), free_port());
+                processes.push(start_etcd(&etcd, &directory, etcd_port, peer_port));
+                format!("--etcd-servers=http://127.0.0.1:{etcd_port}")
+            }
+            Err(_) => format!("--data-dir={}", directory.path().join("data").display()),
+        };
+        processes.push(start_apiserver(&program, &directory, storage, port));
         let client = connect(port);
         let (trigger, drain) = Drain::new();
         let tasks = Tasks::new(drain.clone());
@@ -132,7 +140,18 @@ fn start_etcd(program: &str, directory: &TempDir, port: u16, peer_port: u16) -> 
     )
 }
 
-fn start_apiserver(program: &str, directory: &TempDir, etcd_port: u16, port: u16) -> Child {
+/// The program that serves the API, and the arguments before its flags: as `TEST_APISERVER` says (with `TEST_ETCD` if it
+/// needs one), else this build's own binary.
+fn program() -> Option<Vec<String>> {
+    if let Ok(said) = std::env::var("TEST_APISERVER") {
+        return Some(said.split_whitespace().map(str::to_owned).collect());
+    }
+    let tests = std::env::current_exe().ok()?;
+    let binary = tests.parent()?.parent()?.join("ironclad");
+    binary.exists().then(|| vec![binary.display().to_string(), "apiserver".to_owned()])
+}
+
+fn start_apiserver(program: &[String], directory: &TempDir, storage: String, port: u16) -> Child {
     let tokens = directory.path().join("tokens");
     std::fs::write(
         &tokens,
@@ -143,24 +162,22 @@ fn start_apiserver(program: &str, directory: &TempDir, etcd_port: u16, port: u16
     let made = Command::new("openssl").args(["genrsa", "-out"]).arg(&key).arg("2048").stderr(Stdio::null()).status();
     assert!(made.unwrap().success());
     let key = key.display();
-    spawn(
-        program,
-        &log(directory, "apiserver"),
-        &[
-            format!("--etcd-servers=http://127.0.0.1:{etcd_port}"),
-            "--bind-address=127.0.0.1".to_owned(),
-            "--endpoint-reconciler-type=none".to_owned(),
-            format!("--secure-port={port}"),
-            format!("--cert-dir={}", directory.path().join("certs").display()),
-            format!("--token-auth-file={}", tokens.display()),
-            "--authorization-mode=RBAC".to_owned(),
-            "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
-            format!("--service-account-key-file={key}"),
-            format!("--service-account-signing-key-file={key}"),
-            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-            "--disable-admission-plugins=ServiceAccount".to_owned(),
-        ],
-    )
+    let flags = [
+        storage,
+        "--bind-address=127.0.0.1".to_owned(),
+        "--endpoint-reconciler-type=none".to_owned(),
+        format!("--secure-port={port}"),
+        format!("--cert-dir={}", directory.path().join("certs").display()),
+        format!("--token-auth-file={}", tokens.display()),
+        "--authorization-mode=RBAC".to_owned(),
+        "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+        format!("--service-account-key-file={key}"),
+        format!("--service-account-signing-key-file={key}"),
+        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+        "--disable-admission-plugins=ServiceAccount".to_owned(),
+    ];
+    let arguments: Vec<String> = program[1..].iter().cloned().chain(flags).collect();
+    spawn(&program[0], &log(directory, "apiserver"), &arguments)
 }
 
 fn log(directory: &TempDir, name: &str) -> PathBuf {

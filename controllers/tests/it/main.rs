@@ -1,9 +1,10 @@
 //! The controllers against a real API server, with pods that a hollow node runs.
 //!
-//! The server is upstream's, when `TEST_KUBE_APISERVER` and `TEST_ETCD` name the programs.
+//! The server is this build's own, or upstream's: see `cluster::program`.
 
 mod basics;
 mod cluster;
+mod daemons;
 mod deployments;
 mod garbage;
 mod hollow;

@@ -4,24 +4,29 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 
 /// Tells the replica sets of a deployment, and their pods, apart.
-pub(super) const HASH_LABEL: &str = "pod-template-hash";
+pub(crate) const HASH_LABEL: &str = "pod-template-hash";
 
 /// Letters and digits without vowels and without those that look alike.
 const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// The same but for the hash label.
-pub(super) fn same(one: &PodTemplateSpec, other: Option<&PodTemplateSpec>) -> bool {
+pub(crate) fn same(one: &PodTemplateSpec, other: Option<&PodTemplateSpec>) -> bool {
     other.is_some_and(|other| canonical(one) == canonical(other))
 }
 
 /// A hash of the template. Other tools only rely on it being stable and a valid label value, so that it need not be
 /// the number that upstream computes from the memory layout of its types.
-pub(super) fn hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
+pub(crate) fn hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
     let mut bytes = canonical(template).to_string().into_bytes();
     if let Some(collisions) = collisions {
         bytes.extend(collisions.to_le_bytes());
     }
-    fnv32a(&bytes).to_string().bytes().map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()])).collect()
+    encode(&bytes)
+}
+
+/// A short hash of bytes, as part of a name.
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    fnv32a(bytes).to_string().bytes().map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()])).collect()
 }
 
 fn fnv32a(bytes: &[u8]) -> u32 {

@@ -113,7 +113,8 @@ impl Cluster {
         let names = self.kubectl().run(&["get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"])?;
         let mut names: Vec<String> = names.split_whitespace().map(str::to_owned).collect();
         let selector = "node-role.kubernetes.io/control-plane";
-        let control = self.kubectl().run(&["get", "nodes", "-l", selector, "-o", "jsonpath={.items[*].metadata.name}"])?;
+        let control =
+            self.kubectl().run(&["get", "nodes", "-l", selector, "-o", "jsonpath={.items[*].metadata.name}"])?;
         names.sort_by_key(|name| *name != control);
         Ok(names)
     }

@@ -44,7 +44,8 @@ fn send(address: &str, case: &Case) -> Result<(u16, String)> {
     let body = case.body();
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    let header = |name: &str, value: &str| if value.is_empty() { String::new() } else { format!("{name}: {value}\r\n") };
+    let header =
+        |name: &str, value: &str| if value.is_empty() { String::new() } else { format!("{name}: {value}\r\n") };
     let accept = if case.accept.is_empty() { "application/json" } else { &case.accept };
     let head = format!(
         "{} {} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAccept: {accept}\r\n{}{}Content-Length: {}\r\n\r\n",

@@ -39,7 +39,8 @@ pub(crate) fn api(cluster: &Cluster) -> Result<()> {
         kubectl.shows(&["explain", "deployment.spec.strategy.rollingUpdate.maxSurge"], "maximum number of pods")?;
         kubectl.shows(&["auth", "can-i", "--list"], "*.*")?;
         kubectl.shows(&["auth", "can-i", "create", "deployments"], "yes")?;
-        let denied = kubectl.output(&["auth", "can-i", "get", "secrets", "--as", "system:serviceaccount:default:default"], "")?;
+        let denied = kubectl
+            .output(&["auth", "can-i", "get", "secrets", "--as", "system:serviceaccount:default:default"], "")?;
         ensure!(String::from_utf8_lossy(&denied.stdout).trim() == "no", "{denied:?}");
         kubectl.shows(&["cluster-info"], "is running at")?;
         kubectl.shows(&["version"], "Server Version: v1.37")?;

@@ -43,7 +43,13 @@ fn edit(kubectl: &Kubectl) -> Result<()> {
     ensure!(kubectl.field("configmap/settings", "{.data.a}")? == "edited");
     kubectl.run(&["label", "configmap/settings", "tier=test"])?;
     kubectl.run(&["annotate", "configmap/settings", "note=here"])?;
-    kubectl.run(&["patch", "configmap/settings", "--type=json", "-p", r#"[{"op":"add","path":"/data/c","value":"3"}]"#])?;
+    kubectl.run(&[
+        "patch",
+        "configmap/settings",
+        "--type=json",
+        "-p",
+        r#"[{"op":"add","path":"/data/c","value":"3"}]"#,
+    ])?;
     kubectl.shows(&["get", "configmaps", "-l", "tier=test", "-o", "yaml"], "note: here")?;
     kubectl.run(&["wait", "--for=jsonpath={.data.c}=3", "configmap/settings", "--timeout=10s"])?;
     kubectl.run(&["create", "secret", "generic", "token", "--from-literal=key=value"])?;

@@ -16,9 +16,7 @@ pub(crate) fn killed_container(cluster: &Cluster) -> Result<()> {
     kubectl.run(&["wait", "--for=condition=Ready", "pod/victim", "--timeout=90s"])?;
     let node = kubectl.field("pod/victim", "{.spec.nodeName}")?;
     for restarts in ["1", "2"] {
-        until("a process to kill", SOON, || {
-            cluster.processes(&node, "424242")?.into_iter().try_for_each(kill)
-        })?;
+        until("a process to kill", SOON, || cluster.processes(&node, "424242")?.into_iter().try_for_each(kill))?;
         until("a restart", SOON, || {
             let count = kubectl.field("pod/victim", RESTARTS)?;
             ensure!(count == restarts, "restarted {count} times");
@@ -50,7 +48,14 @@ pub(crate) fn killed_control_plane(cluster: &Cluster) -> Result<()> {
         answers()?;
     }
     until("the API answers again", SOON, || kubectl.run(&["get", "nodes"]))?;
-    let restarts = kubectl.run(&["get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].status.containerStatuses[0].restartCount}"])?;
+    let restarts = kubectl.run(&[
+        "get",
+        "pods",
+        "-l",
+        "app=web",
+        "-o",
+        "jsonpath={.items[*].status.containerStatuses[0].restartCount}",
+    ])?;
     ensure!(restarts.split_whitespace().all(|r| r == "0"), "containers were restarted: {restarts}");
     kubectl.run(&["scale", "deployment/web", "--replicas=4"])?;
     kubectl.run(&["rollout", "status", "deployment/web", "--timeout=120s"])?;
@@ -86,7 +91,10 @@ spec:
     }
     let moved = until("the pod moves", SOON * 3, || {
         let nodes = kubectl.run(&[
-            "get", "pods", "--field-selector=status.phase=Running", "-o",
+            "get",
+            "pods",
+            "--field-selector=status.phase=Running",
+            "-o",
             "jsonpath={range .items[*]}{.spec.nodeName} {.metadata.deletionTimestamp}{\"\\n\"}{end}",
         ])?;
         ensure!(nodes.lines().any(|line| line.trim_end() != node && !line.starts_with(&format!("{node} "))), "{nodes}");
@@ -121,7 +129,12 @@ pub(crate) fn deleted_namespace(cluster: &Cluster) -> Result<()> {
     kubectl.run(&["delete", "namespace", "doomed", "--timeout=120s"])?;
     let said = kubectl.fails(&["get", "namespace", "doomed"])?;
     ensure!(said.contains("not found"), "{said}");
-    let left = kubectl.run(&["get", "pods,deployments,replicasets,configmaps,secrets,serviceaccounts,events", "-o", "name"])?;
+    let left = kubectl.run(&[
+        "get",
+        "pods,deployments,replicasets,configmaps,secrets,serviceaccounts,events",
+        "-o",
+        "name",
+    ])?;
     ensure!(left.trim().is_empty(), "left in the namespace: {left}");
     Ok(())
 }

@@ -93,7 +93,8 @@ fn attach(kubectl: &Kubectl) -> Result<()> {
     let mut attached = kubectl.start(&["attach", "-i", "echo"])?;
     let mut stdin = attached.0.stdin.take().context("stdin is piped")?;
     let stdout = attached.0.stdout.take().context("stdout is piped")?;
-    let reader = thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).find(|l| l.contains("heard")));
+    let reader =
+        thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).find(|l| l.contains("heard")));
     // What is typed before the stream stands is kept by the pipe.
     writeln!(stdin, "hello")?;
     stdin.flush()?;

@@ -26,6 +26,7 @@ impl Call<'_> {
         write::dedup_owners(self, &mut object, false);
         let mut object = self.endpoint.working_of_client(object);
         write::default(self, &mut object);
+        write::drop_managed_fields(&mut object);
         let name = if self.path.name.is_empty() { meta::name(&object) } else { &self.path.name };
         let path = self.path_named(name);
         let admission = Admission {

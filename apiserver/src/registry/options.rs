@@ -154,7 +154,6 @@ pub(crate) enum FieldValidation {
 pub(crate) struct WriteOptions {
     pub(crate) dry_run: bool,
     pub(crate) field_validation: FieldValidation,
-    pub(crate) manager: String,
 }
 
 impl WriteOptions {
@@ -179,17 +178,8 @@ impl WriteOptions {
             }
         };
         refuse(kind, &errors)?;
-        Ok(Self { dry_run, field_validation, manager: manager_name(manager, &context.user_agent) })
+        Ok(Self { dry_run, field_validation })
     }
-}
-
-/// The field manager: the one named, or the user agent up to its first slash.
-fn manager_name(named: &str, agent: &str) -> String {
-    if !named.is_empty() {
-        return named.to_owned();
-    }
-    let first = agent.split('/').next().unwrap_or("");
-    first.chars().filter(|c| !c.is_control()).take(128).collect()
 }
 
 /// What becomes of dependents.

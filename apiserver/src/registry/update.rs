@@ -87,7 +87,8 @@ impl Call<'_> {
         let Some(current) = current else { return self.create_missing(change, key).await };
         let old = self.tree(current)?;
         self.check_uid(change, &old, key)?;
-        let new = (change.make)(&old)?;
+        let mut new = (change.make)(&old)?;
+        write::drop_managed_fields(&mut new);
         let admission = Admission {
             path: self.path,
             kind: self.endpoint.table.kind,

@@ -220,6 +220,12 @@ pub(crate) fn dedup_owners(call: &Call<'_>, object: &mut Value, admitted: bool) 
     ));
 }
 
+/// Managed fields belong to server-side apply, which is not served yet: until then nobody's are kept, neither the server's
+/// own nor what a client sends back.
+pub(crate) fn drop_managed_fields(object: &mut Value) {
+    meta::set(object, "managedFields", Value::Null);
+}
+
 /// Adds the strategy's warnings.
 pub(crate) fn warn(call: &Call<'_>, new: &Value, old: Option<&Value>) {
     call.endpoint.strategy.warnings(new, old).into_iter().for_each(|text| call.context.warnings.add(text));

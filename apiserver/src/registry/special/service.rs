@@ -325,7 +325,7 @@ fn keep_node_ports(new: &mut Value, old: &Value) {
     let used: Vec<i64> = node_ports(old).filter(|port| asked.contains(port)).map(i64::from).collect();
     let by_name = |name: &str| {
         let ports = list(at(old, "spec"), "ports").iter();
-        ports.filter(|port| text(port, "name") == name).map(|port| int(port, "nodePort")).last().unwrap_or(0)
+        ports.filter(|port| text(port, "name") == name).map(|port| int(port, "nodePort")).next_back().unwrap_or(0)
     };
     for port in list_mut(enter(new, "spec"), "ports").filter(|port| int(port, "nodePort") == 0) {
         let before = by_name(text(port, "name"));

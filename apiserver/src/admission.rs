@@ -4,12 +4,18 @@
 //! `admit`, in the table's order, then validation, then every `validate`; nothing else calls them and nothing
 //! writes without them.
 
+mod certificates;
+mod default_class;
 mod default_toleration_seconds;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod persistent_volume_claim_resize;
 mod plugins;
+mod pod_topology_labels;
 mod priority;
 mod rbac_escalation;
+mod runtime_class;
 mod service_account;
 mod taint_nodes_by_condition;
 

@@ -3,11 +3,17 @@
 use std::sync::Arc;
 
 use super::Plugin;
+use super::certificates::{CertificateApproval, CertificateSigning, CertificateSubjectRestriction};
+use super::default_class::{DefaultIngressClass, DefaultStorageClass};
 use super::default_toleration_seconds::DefaultTolerationSeconds;
+use super::limit_ranger::LimitRanger;
 use super::namespace_lifecycle::NamespaceLifecycle;
 use super::node_restriction::NodeRestriction;
+use super::persistent_volume_claim_resize::PersistentVolumeClaimResize;
+use super::pod_topology_labels::PodTopologyLabels;
 use super::priority::Priority;
 use super::rbac_escalation::RbacEscalation;
+use super::runtime_class::RuntimeClass;
 use super::service_account::ServiceAccount;
 use super::taint_nodes_by_condition::TaintNodesByCondition;
 use crate::authorize::Union;
@@ -27,12 +33,21 @@ type Make = fn(&Parts<'_>) -> Arc<dyn Plugin>;
 /// Name, whether it is on by default, how it is made.
 const TABLE: &[(&str, bool, Make)] = &[
     ("NamespaceLifecycle", true, |parts| Arc::new(NamespaceLifecycle::new(parts.objects.clone()))),
+    ("LimitRanger", true, |parts| Arc::new(LimitRanger(parts.objects.clone()))),
     ("ServiceAccount", true, |parts| Arc::new(ServiceAccount::new(parts.objects.clone()))),
     // Upstream's installers all turn it on; without it, a node could take over others.
     ("NodeRestriction", true, |parts| Arc::new(NodeRestriction::new(parts.objects.clone(), parts.authorizer.clone()))),
     ("TaintNodesByCondition", true, |_| Arc::new(TaintNodesByCondition)),
     ("Priority", true, |parts| Arc::new(Priority::new(parts.objects.clone()))),
     ("DefaultTolerationSeconds", true, |parts| Arc::new(DefaultTolerationSeconds::new(parts.settings))),
+    ("DefaultStorageClass", true, |parts| Arc::new(DefaultStorageClass(parts.objects.clone()))),
+    ("PersistentVolumeClaimResize", true, |parts| Arc::new(PersistentVolumeClaimResize(parts.objects.clone()))),
+    ("RuntimeClass", true, |parts| Arc::new(RuntimeClass(parts.objects.clone()))),
+    ("CertificateApproval", true, |parts| Arc::new(CertificateApproval(parts.authorizer.clone()))),
+    ("CertificateSigning", true, |parts| Arc::new(CertificateSigning(parts.authorizer.clone()))),
+    ("CertificateSubjectRestriction", true, |_| Arc::new(CertificateSubjectRestriction)),
+    ("DefaultIngressClass", true, |parts| Arc::new(DefaultIngressClass(parts.objects.clone()))),
+    ("PodTopologyLabels", true, |parts| Arc::new(PodTopologyLabels(parts.objects.clone()))),
 ];
 
 /// Upstream's plug-ins that have no work here yet: naming them is no error.
@@ -44,6 +59,10 @@ const WITHOUT_WORK: &[&str] = &[
     "NodeDeclaredFeatureValidator",
     "PodGroupProtection",
     "PodResizeValidator",
+    "PodSecurity",
+    // Both need a controller that does not exist yet: one to count, one to take the finalizers away again.
+    "ResourceQuota",
+    "StorageObjectInUseProtection",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
 ];

@@ -10,7 +10,7 @@ pub type ByteWriter = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// Streams of a process in a container. Absent ones were not asked for.
 ///
-/// Dropping `stdin` closes it: the process reads end of file.
+/// To give the process an end of file, drop `stdin` and call [`ProcessControl::close_stdin`].
 pub struct Process {
     pub stdin: Option<ByteWriter>,
     pub stdout: Option<ByteReader>,
@@ -22,6 +22,9 @@ pub struct Process {
 pub trait ProcessControl: Send + Sync {
     /// Sets the size of the terminal, in characters.
     async fn resize(&self, width: u16, height: u16) -> Result<(), Error>;
+
+    /// To be called when `stdin` was dropped: whoever else holds the process's input open lets go of it.
+    async fn close_stdin(&self) -> Result<(), Error>;
 
     /// Waits for the end and returns the exit code. Attach has none to give and returns 0.
     async fn wait(&self) -> Result<i32, Error>;

@@ -34,7 +34,8 @@ use crate::kubelet::Kubelet;
 /// Connections being shaken hands with at a time, and open at a time.
 const MAX_CONNECTIONS: usize = 1024;
 const HANDSHAKE: Duration = Duration::from_secs(10);
-const HEADER_READ: Duration = Duration::from_secs(10);
+/// Also the life of an idle connection: the API server keeps its own for 90 seconds.
+const HEADER_READ: Duration = Duration::from_secs(120);
 
 /// What handlers are given.
 #[derive(Clone)]

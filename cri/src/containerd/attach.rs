@@ -116,6 +116,11 @@ impl ProcessControl for Control {
         Ok(())
     }
 
+    async fn close_stdin(&self) -> Result<(), Error> {
+        // Dropping the stream was enough.
+        Ok(())
+    }
+
     async fn wait(&self) -> Result<i32, Error> {
         let pump = self.pump.lock().await.take();
         match pump {

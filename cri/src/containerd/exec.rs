@@ -1,7 +1,7 @@
 //! Exec through containerd's task service.
 //!
 //! CRI's own exec hands out a URL whose WebSocket form cannot half close stdin, which `tar x` through exec
-//! needs. The task service takes named pipes: closing ours is end of file for the process.
+//! needs. The task service takes named pipes and closes them when told to.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::services::v1::{
-    DeleteProcessRequest, ExecProcessRequest, GetContainerRequest, KillRequest, ResizePtyRequest, StartRequest,
-    WaitRequest,
+    CloseIoRequest, DeleteProcessRequest, ExecProcessRequest, GetContainerRequest, KillRequest, ResizePtyRequest,
+    StartRequest, WaitRequest,
 };
 use nix::sys::stat::Mode;
 use serde_json::{Value, json};
@@ -152,6 +152,14 @@ impl ProcessControl for Control {
         };
         let answer = self.tasks.clone().resize_pty(namespaced(resize)).await;
         answer.map(drop).map_err(|status| Error::rpc("resize terminal", &status))
+    }
+
+    /// The shim holds a writing end of its own, so that the input outlives its first writer.
+    async fn close_stdin(&self) -> Result<(), Error> {
+        let close =
+            CloseIoRequest { container_id: self.container_id.clone(), exec_id: self.exec_id.clone(), stdin: true };
+        let answer = self.tasks.clone().close_io(namespaced(close)).await;
+        answer.map(drop).map_err(|status| Error::rpc("close stdin", &status))
     }
 
     async fn wait(&self) -> Result<i32, Error> {

@@ -109,7 +109,11 @@ async fn feed(stdin: Option<ByteWriter>, mut incoming: mpsc::Receiver<Incoming>,
                     stdin = None;
                 }
             }
-            Incoming::StdinEnd => stdin = None,
+            Incoming::StdinEnd => {
+                stdin = None;
+                // A process that has ended has no input to close.
+                let _ = control.close_stdin().await;
+            }
             Incoming::Resize(width, height) => drop(control.resize(width, height).await),
         }
     }
@@ -131,6 +135,9 @@ mod tests {
     #[async_trait::async_trait]
     impl cri::ProcessControl for Control {
         async fn resize(&self, _: u16, _: u16) -> Result<(), cri::Error> {
+            Ok(())
+        }
+        async fn close_stdin(&self) -> Result<(), cri::Error> {
             Ok(())
         }
         async fn wait(&self) -> Result<i32, cri::Error> {

@@ -172,8 +172,9 @@ fn waiting(reason: &str, message: Option<&str>) -> ContainerState {
 }
 
 /// Times of the wire have seconds only: a status that differs in less would be patched for ever.
+/// What never happened, as the start of a container that could not be started, is the epoch, as upstream shows it.
 fn seconds(nanoseconds: i64) -> Option<Time> {
-    let whole = timestamp(nanoseconds)?.as_second();
+    let whole = timestamp(nanoseconds).map_or(0, jiff::Timestamp::as_second);
     jiff::Timestamp::from_second(whole).ok().map(Time)
 }
 

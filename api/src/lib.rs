@@ -6,6 +6,7 @@
 //! - [`Status`]: the one error type that a client can see, and [`field`], the errors of single fields in it;
 //! - [`meta`]: accessors for `metadata` on a tree;
 //! - [`patch`]: JSON, merge and strategic merge patches;
+//! - [`protobuf`]: the second form of the wire;
 //! - [`schema`]: the schema table, and decoding by it;
 //! - [`selector`]: label and field selectors;
 //! - [`names`]: group, version, resource and kind;
@@ -15,6 +16,7 @@ pub mod field;
 pub mod meta;
 pub mod names;
 pub mod patch;
+pub mod protobuf;
 pub mod quantity;
 pub mod schema;
 pub mod selector;

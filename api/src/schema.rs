@@ -11,10 +11,10 @@
 //! - [`apply_defaults`]: the defaults that are declared on fields (a kind's other defaults live in `kinds`);
 //! - [`recorded`]: the objects that a fresh upstream server holds.
 
-mod body;
+pub(crate) mod body;
 mod decode;
 mod defaults;
-mod normal;
+pub(crate) mod normal;
 mod parse;
 mod protobuf;
 pub mod recorded;

@@ -23,7 +23,9 @@ pub enum EncodeError {
     #[error("no kind {kind:?} is registered for version {version:?}")]
     Kind { version: String, kind: String },
     /// A type without a protobuf form.
-    #[error("object *{0} does not implement the protobuf marshalling interface and cannot be encoded to a protobuf message")]
+    #[error(
+        "object *{0} does not implement the protobuf marshalling interface and cannot be encoded to a protobuf message"
+    )]
     NoForm(&'static str),
     /// A value that does not fit its field's type.
     #[error("encoding field {0} as protobuf: the value does not fit its type")]
@@ -88,13 +90,7 @@ fn fields(
     Ok(())
 }
 
-fn field(
-    writer: &mut Writer,
-    number: u32,
-    field: &Field,
-    value: Option<&Value>,
-    at: At,
-) -> Result<(), EncodeError> {
+fn field(writer: &mut Writer, number: u32, field: &Field, value: Option<&Value>, at: At) -> Result<(), EncodeError> {
     match (&field.shape, value) {
         (Shape::List { .. } | Shape::Map(_) | Shape::Bytes, None) => Ok(()),
         (_, None) if field.is_pointer() => Ok(()),
@@ -118,13 +114,7 @@ fn field(
 }
 
 /// Writes one value; none is the zero value of its shape.
-fn single(
-    writer: &mut Writer,
-    number: u32,
-    shape: &Shape,
-    value: Option<&Value>,
-    at: At,
-) -> Result<(), EncodeError> {
+fn single(writer: &mut Writer, number: u32, shape: &Shape, value: Option<&Value>, at: At) -> Result<(), EncodeError> {
     let value = value.filter(|value| !value.is_null());
     match shape {
         Shape::Bool => writer.varint(number, u64::from(value.map_or(Some(false), Value::as_bool).ok_or(at.wrong())?)),

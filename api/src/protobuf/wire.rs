@@ -34,7 +34,9 @@ pub enum DecodeError {
     #[error("{0}")]
     Value(String),
     /// A type without a protobuf form.
-    #[error("object *{0} does not implement the protobuf marshalling interface and cannot be encoded to a protobuf message")]
+    #[error(
+        "object *{0} does not implement the protobuf marshalling interface and cannot be encoded to a protobuf message"
+    )]
     NoForm(&'static str),
 }
 
@@ -187,11 +189,7 @@ impl Writer {
 
     /// A field whose bytes `write` writes. Its length is put in front when it is known: one byte is kept free for it,
     /// and only a longer one moves the bytes.
-    pub(super) fn message<E>(
-        &mut self,
-        number: u32,
-        write: impl FnOnce(&mut Self) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub(super) fn message<E>(&mut self, number: u32, write: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<(), E> {
         self.key(number, BYTES);
         let start = self.out.len();
         self.out.push(0);

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::decode::{DecodeError, Decoded, decode};
-use super::{check_syntax, table};
+use super::{TypeId, check_syntax, table};
 use crate::{GroupVersion, GroupVersionKind, Reason, Status};
 
 /// Upstream shows this much of a body that it does not recognise.
@@ -86,20 +86,30 @@ fn word(value: &Value) -> &'static str {
 pub fn decode_body(text: &[u8], expected: &GroupVersionKind) -> Result<Body, Status> {
     let meta = interpret(text).map_err(|error| unrecognized(text, expected, &error))?;
     let gvk = resolve(&meta, expected).map_err(|error| unrecognized(text, expected, &error))?;
-    let cannot = |error: &str| {
-        let (kind, version) = (&gvk.kind, &gvk.version);
-        let message = format!("{kind} in version {version:?} cannot be handled as a {}: {error}", expected.kind);
-        Status::new(Reason::BadRequest, message)
-    };
-    let Some(id) = table().kind(&gvk) else {
-        let (kind, version) = (&gvk.kind, gvk.api_version());
-        let scheme = "pkg/runtime/scheme.go:111";
-        return Err(cannot(&format!("no kind {kind:?} is registered for version {version:?} in scheme {scheme:?}")));
-    };
+    let id = registered(&gvk, expected)?;
     match decode(text, id) {
         Ok(Decoded { value, strict }) => Ok(Body { gvk, value, strict }),
-        Err(error @ (DecodeError::Syntax(_) | DecodeError::Type(_))) => Err(cannot(&error.to_string())),
+        Err(error @ (DecodeError::Syntax(_) | DecodeError::Type(_))) => {
+            Err(cannot_be_handled(&gvk, expected, &error.to_string()))
+        }
     }
+}
+
+/// The type of what a body says it is, or upstream's 400.
+pub(crate) fn registered(gvk: &GroupVersionKind, expected: &GroupVersionKind) -> Result<TypeId, Status> {
+    table().kind(gvk).ok_or_else(|| {
+        let (kind, version) = (&gvk.kind, gvk.api_version());
+        let scheme = "pkg/runtime/scheme.go:111";
+        let error = format!("no kind {kind:?} is registered for version {version:?} in scheme {scheme:?}");
+        cannot_be_handled(gvk, expected, &error)
+    })
+}
+
+/// 400 for a body of a known kind that cannot be read as one.
+pub(crate) fn cannot_be_handled(gvk: &GroupVersionKind, expected: &GroupVersionKind, error: &str) -> Status {
+    let (kind, version) = (&gvk.kind, &gvk.version);
+    let message = format!("{kind} in version {version:?} cannot be handled as a {}: {error}", expected.kind);
+    Status::new(Reason::BadRequest, message)
 }
 
 fn resolve(meta: &TypeMeta, expected: &GroupVersionKind) -> Result<GroupVersionKind, String> {
@@ -116,7 +126,8 @@ fn resolve(meta: &TypeMeta, expected: &GroupVersionKind) -> Result<GroupVersionK
     Ok(gvk)
 }
 
-fn unrecognized(text: &[u8], expected: &GroupVersionKind, error: &str) -> Status {
+/// 400 for a body that does not say what it is.
+pub(crate) fn unrecognized(text: &[u8], expected: &GroupVersionKind, error: &str) -> Status {
     let summary = summary(text);
     let kind = &expected.kind;
     let message = format!("the object provided is unrecognized (must be of type {kind}): {error} ({summary})");

@@ -6,7 +6,7 @@ use super::table;
 use super::types::{Field, Shape, Type};
 
 /// Builds an object of the values that were read, in the order of the type's fields.
-pub(super) fn object(of: &Type, values: Vec<Option<Value>>) -> Map<String, Value> {
+pub(crate) fn object(of: &Type, values: Vec<Option<Value>>) -> Map<String, Value> {
     let kept = of.fields.iter().zip(values).filter_map(|(field, value)| {
         let value = self::field(field, value.filter(|value| !value.is_null()))?;
         Some((field.name.to_owned(), value))
@@ -50,7 +50,7 @@ fn is_empty(shape: &Shape, value: &Value) -> bool {
 }
 
 /// An item of a list or map: null is the zero value, except where Go keeps nil.
-pub(super) fn item(shape: &Shape, value: Value) -> Value {
+pub(crate) fn item(shape: &Shape, value: Value) -> Value {
     if value.is_null() { zero(shape) } else { value }
 }
 

@@ -9,7 +9,7 @@ impl TypeId {
         Self(u32::try_from(index).expect("the table has a few thousand types"))
     }
 
-    pub(super) fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
 }

@@ -38,5 +38,5 @@ pub use handle::Host;
 pub use launch::Launcher;
 pub use spec::{Address, CommandSpec, FileSpec, HostSpec, MountSpec, Restart};
 pub use sys::inherited_sockets;
-pub use uplink::Uplink;
+pub use uplink::{NAME_SERVER, Uplink, uplink_available};
 pub use wire::Wire;

@@ -5,13 +5,14 @@
 //! says so with an ICMP error, unless an uplink is attached.
 
 use std::net::Ipv4Addr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+use nix::fcntl::OFlag;
 use nix::unistd::Pid;
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use crate::{Address, Error, Host, HostSpec, Launcher, netns};
+use crate::{Address, Error, Errors, Host, HostSpec, Launcher, Uplink, netns, uplink};
 
 /// The bridge's name in its namespace.
 const BRIDGE: &str = "wire0";
@@ -28,24 +29,58 @@ pub struct Wire {
 
 impl Wire {
     /// Makes a wire with a directory and cgroup of its own. `gateway` is its address on the bridge.
-    pub fn start(launcher: &Launcher, directory: &Path, cgroup: &Path, gateway: Address) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// [`Error::NoUplink`] when one is wanted and no program for it is installed, see [`crate::uplink_available`].
+    pub fn start(
+        launcher: &Launcher,
+        directory: &Path,
+        cgroup: &Path,
+        gateway: Address,
+        uplink: Uplink,
+    ) -> Result<Self, Error> {
+        let program = match uplink {
+            Uplink::None => None,
+            Uplink::Auto => Some(uplink::program().ok_or(Error::NoUplink)?),
+        };
+        uplink::end(directory)?;
+        let (life, held) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(Error::call("make a pipe"))?;
+        let (commands, sockets) = match program {
+            None => (Vec::new(), Vec::new()),
+            Some(_) => (vec![uplink::masquerade()], vec![uplink::SOCKET.to_owned()]),
+        };
+        let descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(|_| held.as_fd()).collect();
         let spec = HostSpec {
             name: "wire".to_owned(),
             directory: directory.to_owned(),
             cgroup: cgroup.to_owned(),
             mounts: Vec::new(),
             files: Vec::new(),
-            commands: Vec::new(),
-            sockets: Vec::new(),
+            commands,
+            sockets,
             settings: vec![("net/ipv4/ip_forward".to_owned(), "1".to_owned())],
         };
-        let starting = launcher.prepare(&spec, &[])?;
+        let starting = launcher.prepare(&spec, &descriptors)?;
+        drop(descriptors);
+        drop(held);
         netns::inside(starting.pid, "make a bridge", move |net| async move {
             net.add(BRIDGE, LinkBridge::new(BRIDGE).build()).await?;
             net.add_address(BRIDGE, gateway).await?;
             net.up(BRIDGE).await
         })?;
-        Ok(Self { host: starting.go()? })
+        let wire = Self { host: starting.go()? };
+        if let Some(program) = program {
+            uplink::attach(&wire.host, &program, life)?;
+        }
+        Ok(wire)
+    }
+
+    /// Ends the wire of a directory and takes away what belongs to it, see [`Host::remove`].
+    pub fn remove(directory: &Path, parents: usize) -> Result<(), Errors> {
+        let mut errors = Errors::default();
+        errors.collect(uplink::end(directory));
+        errors.absorb(Host::remove(directory, parents));
+        errors.into_result()
     }
 
     /// The wire that runs from a directory, if one does.

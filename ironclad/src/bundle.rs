@@ -1,6 +1,7 @@
-//! The binary's own image: one layer that holds the running executable, under the names that nodes need.
+//! The images that the binary carries: itself, and the first process of pods.
 //!
-//! So pause, DNS and other add-ons are ordinary pods, and a node needs no registry to run them.
+//! So pause, DNS and other add-ons are ordinary pods, and a node needs no registry to run them. Both are one layer each,
+//! the same bytes for the same executable.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -16,27 +17,36 @@ pub(crate) const PAUSE_IMAGE: &str = "registry.k8s.io/pause:3.10.2";
 /// The image of add-ons.
 pub(crate) const OWN_IMAGE: &str = concat!("ironclad.dev/ironclad:", env!("CARGO_PKG_VERSION"));
 
-/// Where the executable stands in the image.
-const EXECUTABLE: &str = "ironclad";
+/// The first process of pods, compiled by `build.rs`.
+const PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
 
-/// The executable by another name: run so, it does what the `pause` subcommand does.
-pub(crate) const PAUSE: &str = "pause";
-
-/// The image, described but not written yet.
+/// The images, described but not written yet.
 pub(crate) struct Bundle {
-    executable: PathBuf,
-    size: u64,
-    layer: Blob,
     images: Vec<Image>,
 }
 
 struct Image {
     name: &'static str,
+    program: Program,
+    layer: Blob,
     config: Blob,
     manifest: Blob,
 }
 
-/// A blob that is known by its digest; the layer's bytes are produced when they are written.
+/// The one program of an image.
+#[derive(Clone)]
+struct Program {
+    name: &'static str,
+    source: Source,
+}
+
+#[derive(Clone)]
+enum Source {
+    File(PathBuf),
+    Bytes(&'static [u8]),
+}
+
+/// A blob that is known by its digest; a layer's bytes are produced when they are written.
 struct Blob {
     digest: String,
     size: u64,
@@ -44,17 +54,11 @@ struct Blob {
 }
 
 impl Bundle {
-    /// Describes the image of an executable: reads it once, for its digest.
+    /// Describes the image of an executable, and the pods' first process: reads the executable once, for its digest.
     pub(crate) fn of(executable: &Path) -> Result<Self> {
-        let size = executable.metadata().with_context(|| format!("cannot examine {}", executable.display()))?.len();
-        let mut hasher = Hasher { context: digest::Context::new(&SHA256), size: 0 };
-        write_layer(&mut hasher, executable, size)?;
-        let layer = Blob { digest: named(hasher.context.finish().as_ref()), size: hasher.size, bytes: Vec::new() };
-        let images = [(OWN_IMAGE, EXECUTABLE), (PAUSE_IMAGE, PAUSE)]
-            .into_iter()
-            .map(|(name, entrypoint)| Image::new(name, entrypoint, &layer))
-            .collect();
-        Ok(Self { executable: executable.to_owned(), size, layer, images })
+        let own = Program { name: "ironclad", source: Source::File(executable.to_owned()) };
+        let pause = Program { name: "pause", source: Source::Bytes(PAUSE) };
+        Ok(Self { images: vec![Image::new(OWN_IMAGE, own)?, Image::new(PAUSE_IMAGE, pause)?] })
     }
 
     /// Names and ids (digests of their configurations) of the images.
@@ -69,15 +73,8 @@ impl Bundle {
         let mut tar = tar::Builder::new(BufWriter::new(file));
         append(&mut tar, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#).with_context(failed)?;
         append(&mut tar, "index.json", self.index().to_string().as_bytes()).with_context(failed)?;
-        let mut header = header(self.layer.size, 0o444, tar::EntryType::Regular);
-        // The entry's data is itself a tar, streamed through a pipe of this process.
-        let (reader, writer) = io::pipe().with_context(failed)?;
-        let (executable, size) = (self.executable.clone(), self.size);
-        let producer =
-            std::thread::spawn(move || write_layer(BufWriter::with_capacity(1 << 20, writer), &executable, size));
-        tar.append_data(&mut header, blob_path(&self.layer.digest), reader).with_context(failed)?;
-        producer.join().expect("the layer's writer does not panic")?;
         for image in &self.images {
+            image.append_layer(&mut tar).with_context(failed)?;
             for blob in [&image.config, &image.manifest] {
                 append(&mut tar, &blob_path(&blob.digest), &blob.bytes).with_context(failed)?;
             }
@@ -100,12 +97,15 @@ impl Bundle {
 }
 
 impl Image {
-    fn new(name: &'static str, entrypoint: &str, layer: &Blob) -> Self {
+    fn new(name: &'static str, program: Program) -> Result<Self> {
+        let mut hasher = Hasher { context: digest::Context::new(&SHA256), size: 0 };
+        program.write_layer(&mut hasher)?;
+        let layer = Blob { digest: named(hasher.context.finish().as_ref()), size: hasher.size, bytes: Vec::new() };
         let config = Blob::of(&json!({
             "architecture": architecture(),
             "os": "linux",
             "config": {
-                "Entrypoint": [format!("/{entrypoint}")],
+                "Entrypoint": [format!("/{}", program.name)],
                 "Env": ["PATH=/"],
                 "WorkingDir": "/",
             },
@@ -125,7 +125,17 @@ impl Image {
                 "size": layer.size,
             }],
         }));
-        Self { name, config, manifest }
+        Ok(Self { name, program, layer, config, manifest })
+    }
+
+    /// The entry's data is itself a tar, streamed through a pipe of this process.
+    fn append_layer(&self, tar: &mut tar::Builder<impl Write>) -> Result<()> {
+        let (reader, writer) = io::pipe()?;
+        let program = self.program.clone();
+        let producer = std::thread::spawn(move || program.write_layer(BufWriter::with_capacity(1 << 20, writer)));
+        let mut header = header(self.layer.size, 0o444, tar::EntryType::Regular);
+        tar.append_data(&mut header, blob_path(&self.layer.digest), reader)?;
+        producer.join().expect("the layer's writer does not panic")
     }
 }
 
@@ -137,18 +147,28 @@ impl Blob {
     }
 }
 
-/// The layer: the executable, its second name, and a place for temporary files. The same bytes for the same executable.
-fn write_layer(out: impl Write, executable: &Path, size: u64) -> Result<()> {
-    let failed = || format!("cannot read {}", executable.display());
-    let file = File::open(executable).with_context(failed)?;
-    let mut tar = tar::Builder::new(out);
-    let mut entry = header(size, 0o755, tar::EntryType::Regular);
-    tar.append_data(&mut entry, EXECUTABLE, BufReader::with_capacity(1 << 20, file).take(size)).with_context(failed)?;
-    let mut entry = header(0, 0o755, tar::EntryType::Link);
-    tar.append_link(&mut entry, PAUSE, EXECUTABLE).with_context(failed)?;
-    let mut entry = header(0, 0o1777, tar::EntryType::Directory);
-    tar.append_data(&mut entry, "tmp/", io::empty()).with_context(failed)?;
-    tar.into_inner().and_then(|mut out| out.flush()).with_context(failed)
+impl Program {
+    /// The layer: the program, and a place for temporary files.
+    fn write_layer(&self, out: impl Write) -> Result<()> {
+        let mut tar = tar::Builder::new(out);
+        match &self.source {
+            Source::Bytes(bytes) => {
+                let mut entry = header(bytes.len() as u64, 0o755, tar::EntryType::Regular);
+                tar.append_data(&mut entry, self.name, *bytes)?;
+            }
+            Source::File(path) => {
+                let failed = || format!("cannot read {}", path.display());
+                let file = File::open(path).with_context(failed)?;
+                let size = file.metadata().with_context(failed)?.len();
+                let mut entry = header(size, 0o755, tar::EntryType::Regular);
+                let data = BufReader::with_capacity(1 << 20, file).take(size);
+                tar.append_data(&mut entry, self.name, data).with_context(failed)?;
+            }
+        }
+        let mut entry = header(0, 0o1777, tar::EntryType::Directory);
+        tar.append_data(&mut entry, "tmp/", io::empty())?;
+        Ok(tar.into_inner().and_then(|mut out| out.flush())?)
+    }
 }
 
 fn header(size: u64, mode: u32, kind: tar::EntryType) -> tar::Header {
@@ -225,7 +245,7 @@ mod tests {
                 blobs += 1;
             }
         }
-        assert_eq!(blobs, 5);
+        assert_eq!(blobs, 6);
         let again = Bundle::of(&executable).unwrap();
         assert!(again.images().eq(bundle.images()), "the same executable makes the same image");
     }

@@ -52,6 +52,11 @@ impl Cluster {
         SocketAddr::from(([127, 0, 0, 1], self.record.api_port))
     }
 
+    /// Whether the hosts have a way out: wanted, and possible here.
+    pub(crate) fn has_uplink(&self) -> bool {
+        self.record.uplink && host::uplink_available()
+    }
+
     /// The wire, when it runs.
     pub(crate) fn wire(&self) -> Result<Option<Wire>> {
         Ok(Wire::find(&self.directory.wire())?)

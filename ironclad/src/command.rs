@@ -8,7 +8,6 @@ mod host_forward;
 mod image;
 mod kubeconfig;
 mod logging;
-pub(crate) mod pause;
 mod server;
 mod status;
 mod token;
@@ -63,9 +62,6 @@ enum Command {
     Dns(component::Dns),
     /// Print the version
     Version(version::Args),
-    /// Do nothing until asked to end (the first process of a pod)
-    #[command(hide = true)]
-    Pause,
     /// Be the first process of a throw-away host
     #[command(hide = true)]
     HostInit,
@@ -82,7 +78,6 @@ pub(crate) fn run() -> Result<ExitCode> {
     let cli = Cli::parse();
     match cli.command {
         // Before any thread and any runtime.
-        Command::Pause => return Ok(pause::run()),
         Command::HostInit => return Ok(code(host::init::run())),
         Command::HostEnter(args) => return host_enter::run(args).map(code),
         Command::Version(args) => return version::run(args).map(done),
@@ -112,7 +107,7 @@ async fn run_async(command: Command) -> Result<()> {
         Command::Proxy(args) => args.run().await,
         Command::Dns(args) => args.run().await,
         Command::HostForward(args) => host_forward::run(args).await,
-        Command::Version(_) | Command::Pause | Command::HostInit | Command::HostEnter(_) => {
+        Command::Version(_) | Command::HostInit | Command::HostEnter(_) => {
             unreachable!("handled before the runtime was started")
         }
     }

@@ -4,12 +4,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-/// The last part of the name that this program was run under.
-pub(crate) fn program_name() -> String {
-    let name = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
-    name.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
 /// The running executable.
 pub(crate) fn executable() -> Result<PathBuf> {
     std::env::current_exe().context("cannot find the running executable")

@@ -2,7 +2,7 @@
 //!
 //! Constraints, in order: this is the only crate that reads arguments and the environment; a subcommand lives in one
 //! file of [`command`], which turns arguments into a component's configuration and runs it; what becomes another
-//! process's first steps (`host-init`, `host-enter`, `pause`) runs before any thread is started.
+//! process's first steps (`host-init`, `host-enter`) runs before any thread is started.
 
 mod addons;
 mod bundle;
@@ -13,15 +13,10 @@ mod environment;
 mod node;
 mod paths;
 mod server;
-mod sys;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Image sandboxes run the executable under this name.
-    if environment::program_name() == bundle::PAUSE {
-        return command::pause::run();
-    }
     match command::run() {
         Ok(code) => code,
         Err(error) => {

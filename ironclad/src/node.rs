@@ -9,6 +9,7 @@ pub(crate) mod containerd;
 pub(crate) mod credentials;
 pub(crate) mod images;
 pub(crate) mod join;
+mod kernel;
 
 use std::time::Duration;
 
@@ -49,6 +50,7 @@ pub(crate) fn flags<A: clap::Args>(component: &str, list: &[String]) -> Result<A
 
 /// Runs a node until the drain.
 pub(crate) async fn run(settings: Settings, drain: Drain) -> Result<()> {
+    kernel::apply();
     let tasks = Tasks::new(drain.clone());
     let runtime = Runtime::start(&settings, &tasks)?;
     let prepared = async {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use host::{Host, HostSpec, Launcher, Wire};
+use host::{HostSpec, Launcher, Uplink, Wire};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -14,11 +14,19 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) fn new(name: &str) -> Self {
-        assert!(nix::unistd::geteuid().is_root(), "making hosts needs root");
         // Not in /tmp, which may be memory or an overlay of its own in a container.
-        let directory = tempfile::Builder::new().prefix("host-test-").tempdir_in("/var/tmp").unwrap();
+        Self::within(Path::new("/var/tmp"), name)
+    }
+
+    pub(crate) fn within(parent: &Path, name: &str) -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "making hosts needs root");
+        let directory = tempfile::Builder::new().prefix("host-test-").tempdir_in(parent).unwrap();
         let cgroup = PathBuf::from(format!("host-test-{}-{name}", std::process::id()));
         Self { directory, cgroup }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
     }
 
     #[expect(clippy::unused_self, reason = "a launcher is the lab's to give")]
@@ -39,9 +47,10 @@ impl Lab {
         }
     }
 
-    pub(crate) fn wire(&self, gateway: &str) -> Wire {
+    pub(crate) fn wire(&self, gateway: &str, uplink: Uplink) -> Wire {
         let directory = self.directory.path().join("wire");
-        Wire::start(&self.launcher(), &directory, &self.cgroup.join("wire"), gateway.parse().unwrap()).unwrap()
+        let cgroup = self.cgroup.join("wire");
+        Wire::start(&self.launcher(), &directory, &cgroup, gateway.parse().unwrap(), uplink).unwrap()
     }
 }
 
@@ -51,7 +60,7 @@ impl Drop for Lab {
             if std::thread::panicking() {
                 show_logs(&entry.path().join("log"));
             }
-            if let Err(error) = Host::remove(&entry.path(), 1) {
+            if let Err(error) = Wire::remove(&entry.path(), 1) {
                 eprintln!("{}: {error}", entry.path().display());
             }
         }
@@ -78,4 +87,11 @@ pub(crate) fn eventually<T>(mut answer: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "no answer within {DEADLINE:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Whether a program of this name runs in this PID namespace.
+pub(crate) fn is_running(program: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut names = processes.filter_map(|entry| read(&entry.path().join("comm")));
+    names.any(|name| name.trim_end() == program)
 }

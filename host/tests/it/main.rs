@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use host::{CommandSpec, Error, FileSpec, Host, HostSpec, MountSpec, Restart};
+use host::{CommandSpec, Error, FileSpec, Host, HostSpec, MountSpec, Restart, Uplink};
 use lab::{Lab, eventually};
 
 fn shell(name: &str, script: &str) -> CommandSpec {
@@ -78,7 +78,7 @@ fn own_files_survive_a_kill_and_nothing_survives_removal() {
 #[test]
 fn hosts_meet_on_a_wire_and_reach_nothing_else() {
     let lab = Lab::new("wire");
-    let wire = lab.wire("172.31.0.1/24");
+    let wire = lab.wire("172.31.0.1/24", Uplink::None);
     let gateway = "172.31.0.1".parse().unwrap();
     let mut one = lab.spec("one");
     one.commands = vec![shell("serve", "sleep 1000")];
@@ -104,6 +104,49 @@ fn hosts_meet_on_a_wire_and_reach_nothing_else() {
     let text = eventually(|| lab::read(&two.log("probe2")).filter(|t| t.ends_with("done\n")));
     assert!(text.contains("cut"), "{text}");
     assert!(one.is_running());
+}
+
+/// The machine is itself a host here, with a service on an address of its own: no packet leaves the test.
+#[test]
+fn an_uplink_reaches_what_the_machine_reaches_and_ends_with_the_wire() {
+    if !host::uplink_available() {
+        eprintln!("neither passt nor slirp4netns is installed: nothing to test");
+        return;
+    }
+    let lab = Lab::new("uplink");
+    let script = format!(
+        "ip link add card0 type bridge; ip addr add 192.0.2.1/24 dev card0; ip link set dev card0 up; ip route add default via 192.0.2.9; \
+         busybox httpd -p 192.0.2.1:80 -h /srv; {} {} --exact inner_uplink --ignored --nocapture",
+        format_args!("HOST_LAB={}", lab.path().join("inner").display()),
+        std::env::current_exe().unwrap().display(),
+    );
+    let mut machine = lab.spec("machine");
+    machine.mounts = vec![
+        MountSpec::Own { target: "/srv".into() },
+        MountSpec::Own { target: lab.path().join("inner") },
+        MountSpec::Tmpfs { target: "/run".into(), mode: 0o755 },
+    ];
+    machine.files = vec![FileSpec { path: "/srv/index.html".into(), content: "outside".to_owned(), mode: 0o644 }];
+    machine.commands = vec![shell("inner", &script)];
+    let machine = lab.launcher().start(&machine, &[]).unwrap();
+    let text = eventually(|| lab::read(&machine.log("inner")).filter(|t| t.contains("test result")));
+    assert!(text.contains("1 passed"), "{text}");
+}
+
+/// What the test above runs inside of its machine.
+#[test]
+#[ignore = "runs inside of another test's host"]
+fn inner_uplink() {
+    let lab = Lab::within(std::env::var_os("HOST_LAB").expect("set by the outer test").as_ref(), "inner");
+    let wire = lab.wire("172.31.0.1/24", Uplink::Auto);
+    let mut one = lab.spec("one");
+    one.commands = vec![shell("probe", "busybox wget -T 5 -q -O - http://192.0.2.1/; echo; echo done")];
+    let (address, gateway) = ("172.31.0.2/24".parse().unwrap(), "172.31.0.1".parse().unwrap());
+    let one = wire.start_host(&lab.launcher(), &one, &[], address, gateway).unwrap();
+    let text = eventually(|| lab::read(&one.log("probe")).filter(|t| t.ends_with("done\n")));
+    assert_eq!(text, "outside\ndone\n");
+    wire.host().kill().unwrap();
+    eventually(|| (!lab::is_running("slirp4netns")).then_some(()));
 }
 
 #[test]

@@ -36,18 +36,8 @@ const OWN: [&str; 13] = [
     "/var/tmp",
 ];
 
-/// Kernel settings of a node's network.
-const SETTINGS: [(&str, &str); 2] = [("net/ipv4/ip_forward", "1"), ("net/ipv4/conf/all/rp_filter", "0")];
-
-/// So that rules see what passes a bridge: present only when the kernel's module is.
-const BRIDGE_SETTING: &str = "net/bridge/bridge-nf-call-iptables";
-
 pub(super) fn spec(cluster: &Cluster, node: &NodeRecord) -> Result<HostSpec> {
     let is_first = node == cluster.record.first();
-    let mut settings: Vec<(String, String)> = SETTINGS.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec();
-    if Path::new("/proc/sys").join(BRIDGE_SETTING).exists() {
-        settings.push((BRIDGE_SETTING.to_owned(), "1".to_owned()));
-    }
     Ok(HostSpec {
         name: node.name.clone(),
         directory: cluster.directory.host(&node.name),
@@ -56,7 +46,8 @@ pub(super) fn spec(cluster: &Cluster, node: &NodeRecord) -> Result<HostSpec> {
         files: files(cluster, node)?,
         commands: commands(cluster, node),
         sockets: if is_first { sockets(&cluster.record) } else { Vec::new() },
-        settings,
+        // The node's own start sets what it needs, in its own network namespace.
+        settings: Vec::new(),
     })
 }
 
@@ -90,10 +81,10 @@ fn files(cluster: &Cluster, node: &NodeRecord) -> Result<Vec<FileSpec>> {
         ("/etc/hosts", format!("127.0.0.1 localhost\n::1 localhost\n{hosts}")),
         ("/etc/machine-id", format!("{}\n", machine_id(cluster.name(), &node.name))),
     ];
-    if !cluster.record.uplink {
-        // The gateway answers at once that there is no way: better than a name server that never answers.
-        files.push(("/etc/resolv.conf", format!("nameserver {}\n", Record::gateway().ip)));
-    }
+    // Without a way out, the gateway says at once that there is none: better than a name server that never answers.
+    let name_server =
+        if cluster.has_uplink() { host::NAME_SERVER.to_owned() } else { Record::gateway().ip.to_string() };
+    files.push(("/etc/resolv.conf", format!("nameserver {name_server}\n")));
     let file = |(path, content): (&str, String)| FileSpec { path: path.into(), content, mode: 0o644 };
     Ok(files.into_iter().map(file).collect())
 }

@@ -3,9 +3,11 @@
 use std::future::Future;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
+use kube::api::ListParams;
 use kube::{Api, Client};
 
 use super::Cluster;
@@ -19,14 +21,29 @@ const POLL: Duration = Duration::from_millis(50);
 /// A question to the API server that takes longer than this counts as unanswered.
 const ANSWER: Duration = Duration::from_secs(2);
 
+/// The hosts that have just been started. What was said about them before does not hold any more.
+#[derive(Debug, Clone)]
+pub(super) struct Started {
+    pub(super) at: Timestamp,
+    pub(super) nodes: Vec<String>,
+}
+
+impl Started {
+    fn since(&self, node: Option<&str>) -> Timestamp {
+        let is_new = node.is_some_and(|node| self.nodes.iter().any(|name| name == node));
+        if is_new { self.at } else { Timestamp::UNIX_EPOCH }
+    }
+}
+
 /// Waits for all of it.
-pub(super) async fn wait(cluster: &Cluster, phases: &mut Phases) -> Result<()> {
+pub(super) async fn wait(cluster: &Cluster, started: Started, phases: &mut Phases) -> Result<()> {
     let client = connect(cluster).await?;
     until(cluster, "the API server", || api_answers(client.clone())).await?;
     phases.done(&format!("API server on {}", cluster.api()));
-    until(cluster, "the nodes", || all_nodes_ready(client.clone(), cluster.record.nodes.len())).await?;
+    until(cluster, "the nodes", || all_nodes_ready(client.clone(), cluster.record.nodes.len(), started.clone()))
+        .await?;
     phases.done("nodes Ready");
-    until(cluster, "the add-ons", || addons_run(client.clone())).await?;
+    until(cluster, "the add-ons", || addons_run(client.clone(), started.clone())).await?;
     phases.done("cluster DNS");
     Ok(())
 }
@@ -71,35 +88,50 @@ async fn api_answers(client: Client) -> Option<String> {
     client.request_text(request).await.err().map(|error| format!("{:#}", anyhow::Error::from(error)))
 }
 
-async fn all_nodes_ready(client: Client, count: usize) -> Option<String> {
-    let nodes = match Api::<Node>::all(client).list(&kube::api::ListParams::default()).await {
+async fn all_nodes_ready(client: Client, count: usize, started: Started) -> Option<String> {
+    let nodes = match Api::<Node>::all(client).list(&ListParams::default()).await {
         Ok(nodes) => nodes.items,
         Err(error) => return Some(error.to_string()),
     };
-    let ready = nodes.iter().filter(|node| is_node_ready(node)).count();
+    let ready = nodes.iter().filter(|node| is_node_ready(node, &started)).count();
     (ready < count).then(|| format!("{ready} of {count} nodes are Ready"))
 }
 
-fn is_node_ready(node: &Node) -> bool {
+fn is_node_ready(node: &Node, started: &Started) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.is_some_and(|list| list.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+    let ready = conditions.into_iter().flatten().find(|c| c.type_ == "Ready" && c.status == "True");
+    let since = started.since(node.metadata.name.as_deref());
+    ready.is_some_and(|c| c.last_heartbeat_time.as_ref().is_some_and(|time| time.0 >= since))
 }
 
-async fn addons_run(client: Client) -> Option<String> {
-    let dns = match Api::<Deployment>::namespaced(client, "kube-system").get_opt("coredns").await {
+async fn addons_run(client: Client, started: Started) -> Option<String> {
+    let dns = match Api::<Deployment>::namespaced(client.clone(), "kube-system").get_opt("coredns").await {
         Ok(found) => found,
         Err(error) => return Some(error.to_string()),
     };
     let Some(dns) = dns else {
         return Some("the DNS deployment is not there yet".to_owned());
     };
-    let wanted = dns.spec.replicas.unwrap_or(1);
-    let ready = dns.status.and_then(|status| status.ready_replicas).unwrap_or(0);
+    let wanted = usize::try_from(dns.spec.replicas.unwrap_or(1)).unwrap_or(0);
+    let selected = ListParams::default().labels("k8s-app=kube-dns");
+    let pods = match Api::<Pod>::namespaced(client, "kube-system").list(&selected).await {
+        Ok(pods) => pods.items,
+        Err(error) => return Some(error.to_string()),
+    };
+    let ready = pods.iter().filter(|pod| is_pod_ready(pod, &started)).count();
     (ready < wanted).then(|| format!("{ready} of {wanted} DNS pods are ready"))
 }
 
-/// The kubeconfig of a cluster that was made.
-pub(crate) fn kubeconfig_text(cluster: &Cluster) -> Result<String> {
-    let path = cluster.directory.kubeconfig();
-    std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+/// Ready, and every container of it started since.
+fn is_pod_ready(pod: &Pod, started: &Started) -> bool {
+    let Some(status) = &pod.status else {
+        return false;
+    };
+    let since = started.since(pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()));
+    let is_fresh = |container: &ContainerStatus| {
+        let running = container.state.as_ref().and_then(|state| state.running.as_ref());
+        running.and_then(|running| running.started_at.as_ref()).is_some_and(|time| time.0 >= since)
+    };
+    let is_ready = status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
+    is_ready && status.container_statuses.iter().flatten().all(is_fresh)
 }

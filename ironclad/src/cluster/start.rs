@@ -5,10 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use host::{Launcher, Wire};
+use host::{Launcher, Uplink, Wire};
+use jiff::Timestamp;
 use pki::{Authority, BootstrapToken, Kubeconfig};
 
 use super::phases::Phases;
+use super::ready::Started;
 use super::record::NodeRecord;
 use super::{Cluster, Directory, Publish, Record, kubeconfig, nodes, ready};
 use crate::environment;
@@ -24,7 +26,7 @@ pub(crate) struct Wanted {
     pub(crate) nodes: Option<usize>,
     pub(crate) publish: Vec<Publish>,
     pub(crate) kubeconfig: Option<PathBuf>,
-    pub(crate) uplink: Option<host::Uplink>,
+    pub(crate) uplink: Option<Uplink>,
     pub(crate) api_port: Option<u16>,
 }
 
@@ -35,9 +37,9 @@ pub(crate) async fn up(directory: &Directory, wanted: Wanted) -> Result<()> {
     let cluster = describe(directory, wanted)?;
     let admin = credentials_of(&cluster)?;
     phases.done("keys and certificates");
-    start_hosts(&cluster, &mut phases)?;
+    let started = start_hosts(&cluster, &mut phases)?;
     kubeconfig::merge(&cluster.record.kubeconfig, &admin)?;
-    ready::wait(&cluster, &mut phases).await?;
+    ready::wait(&cluster, started, &mut phases).await?;
     phases.total(&format!("cluster {} is ready", cluster.name()));
     say_what_next(&cluster);
     Ok(())
@@ -70,7 +72,7 @@ fn describe(directory: &Directory, wanted: Wanted) -> Result<Cluster> {
         record.kubeconfig = path;
     }
     if let Some(uplink) = wanted.uplink {
-        record.uplink = uplink == host::Uplink::Auto;
+        record.uplink = uplink == Uplink::Auto;
     }
     record.store(directory)?;
     Ok(Cluster { directory: directory.clone(), record })
@@ -122,7 +124,11 @@ fn admin_kubeconfig(cluster: &Cluster, authority: &Authority) -> Result<Kubeconf
     Ok(identities::admin_kubeconfig(&cluster.directory.context(), &url, authority, &admin))
 }
 
-fn start_hosts(cluster: &Cluster, phases: &mut Phases) -> Result<()> {
+/// Starts the hosts that do not run.
+fn start_hosts(cluster: &Cluster, phases: &mut Phases) -> Result<Started> {
+    // The API's dates are in whole seconds.
+    let at = Timestamp::from_second(daemon::clock::now().as_second()).context("the clock shows no date")?;
+    let mut started = Started { at, nodes: Vec::new() };
     let launcher = Launcher::new(environment::executable()?, ["host-init"]);
     let wire = match cluster.wire()? {
         Some(wire) => wire,
@@ -131,10 +137,11 @@ fn start_hosts(cluster: &Cluster, phases: &mut Phases) -> Result<()> {
     for node in &cluster.record.nodes {
         if cluster.node(&node.name)?.is_none() {
             start_node(cluster, &wire, &launcher, node)?;
+            started.nodes.push(node.name.clone());
         }
     }
-    phases.done(&format!("{} on a wire of their own", plural(cluster.record.nodes.len(), "host")));
-    Ok(())
+    phases.done(&format!("{} on a wire", plural(cluster.record.nodes.len(), "host")));
+    Ok(started)
 }
 
 fn start_wire(cluster: &Cluster, launcher: &Launcher, phases: &Phases) -> Result<Wire> {
@@ -144,14 +151,11 @@ fn start_wire(cluster: &Cluster, launcher: &Launcher, phases: &Phases) -> Result
     }
     let directory = cluster.directory.wire();
     let cgroup = cluster.directory.cgroup().join("wire");
-    let wire = Wire::start(launcher, &directory, &cgroup, Record::gateway())?;
-    if cluster.record.uplink {
-        match wire.attach_uplink() {
-            Err(host::Error::NoUplink) => phases.note("no way out: neither passt nor slirp4netns is installed"),
-            attached => attached?,
-        }
+    let uplink = if cluster.has_uplink() { Uplink::Auto } else { Uplink::None };
+    if cluster.record.uplink && uplink == Uplink::None {
+        phases.note("no way out: neither passt nor slirp4netns is installed");
     }
-    Ok(wire)
+    Ok(Wire::start(launcher, &directory, &cgroup, Record::gateway(), uplink)?)
 }
 
 fn start_node(cluster: &Cluster, wire: &Wire, launcher: &Launcher, node: &NodeRecord) -> Result<()> {

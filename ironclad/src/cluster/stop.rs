@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use host::Host;
+use host::{Host, Wire};
 
 use super::phases::Phases;
 use super::{Directory, Record, kubeconfig};
@@ -31,7 +31,7 @@ pub(crate) fn down(directory: &Directory) -> Result<()> {
     for host in hosts(directory) {
         note(Host::remove(&host, CGROUP_PARENTS).map_err(Into::into));
     }
-    note(Host::remove(&directory.wire(), CGROUP_PARENTS).map_err(Into::into));
+    note(Wire::remove(&directory.wire(), CGROUP_PARENTS).map_err(Into::into));
     phases.done("hosts ended");
     if let Some(record) = record {
         note(kubeconfig::remove(&record.kubeconfig, &directory.context()));

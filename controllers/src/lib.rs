@@ -30,6 +30,7 @@ mod error;
 mod finished;
 mod garbage;
 mod history;
+mod job;
 mod namespace;
 mod nodeipam;
 mod nodelifecycle;

@@ -120,6 +120,7 @@ pub(crate) const DESCRIPTORS: &[Descriptor] = &[
         crate::finished::run
     ),
     descriptor!("daemonset-controller", "daemonset", "daemon-set-controller", true, crate::daemonset::run),
+    descriptor!("job-controller", "job", "job-controller", true, crate::job::run),
 ];
 
 /// Refuses names that no controller has.

@@ -12,6 +12,7 @@ use futures::StreamExt as _;
 use kube::{
     Api,
     api::DynamicObject,
+    core::PartialObjectMeta,
     runtime::watcher::{self, Event, InitialListStrategy},
 };
 use parking_lot::Mutex;
@@ -30,6 +31,8 @@ use crate::{
 
 const RETRY_BASE: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
+
+type Metadata = PartialObjectMeta<DynamicObject>;
 
 /// The running watches.
 #[derive(Clone, Default)]
@@ -104,7 +107,7 @@ fn name(resource: &Resource) -> Uid {
 fn start(shared: &Shared, context: &Context, resource: Arc<Resource>) -> Running {
     let (synced, receiver) = watch::channel(false);
     let (stop, drain) = context.drain.child();
-    let api = Api::<DynamicObject>::all_with(context.process.clone(), &resource.api);
+    let api = Api::<Metadata>::all_with(context.process.clone(), &resource.api);
     let feed = Feed { shared: shared.clone(), resource, synced, listed: BTreeSet::new() };
     context.tasks.spawn("garbage-collector monitor", async move {
         drain.run(feed.run(api)).await;
@@ -121,15 +124,15 @@ struct Feed {
 }
 
 impl Feed {
-    async fn run(mut self, api: Api<DynamicObject>) {
+    async fn run(mut self, api: Api<Metadata>) {
         let mut config = watcher::Config::default().streaming_lists();
         while self.follow(&api, &config).await == Followed::NoStreamingLists {
             config.initial_list_strategy = InitialListStrategy::ListWatch;
         }
     }
 
-    async fn follow(&mut self, api: &Api<DynamicObject>, config: &watcher::Config) -> Followed {
-        let mut events = pin!(watcher::metadata_watcher(api.clone(), config.clone()));
+    async fn follow(&mut self, api: &Api<Metadata>, config: &watcher::Config) -> Followed {
+        let mut events = pin!(watcher::watcher(api.clone(), config.clone()));
         let mut backoff = Backoff::new(RETRY_BASE, RETRY_MAX).with_jitter(0.2);
         while let Some(event) = events.next().await {
             match event {
@@ -155,7 +158,7 @@ impl Feed {
         Followed::Ended
     }
 
-    fn take(&mut self, event: Event<kube::core::PartialObjectMeta<DynamicObject>>) -> Vec<Todo> {
+    fn take(&mut self, event: Event<Metadata>) -> Vec<Todo> {
         let mut graph = self.shared.graph.lock();
         match event {
             Event::Init => {

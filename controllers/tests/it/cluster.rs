@@ -165,7 +165,8 @@ fn start_apiserver(program: &[String], directory: &TempDir, storage: String, por
     let flags = [
         storage,
         "--bind-address=127.0.0.1".to_owned(),
-        "--endpoint-reconciler-type=none".to_owned(),
+        // Nobody connects to it; the service of the API must not have a loopback address.
+        "--advertise-address=192.0.2.1".to_owned(),
         format!("--secure-port={port}"),
         format!("--cert-dir={}", directory.path().join("certs").display()),
         format!("--token-auth-file={}", tokens.display()),

@@ -17,7 +17,7 @@ use crate::config::{AdmissionSettings, AuthorizationMode, Config, KubeletClient,
 use crate::front::{LimitSettings, go_duration};
 use crate::registry;
 
-pub use self::ignored::Ignored;
+use self::ignored::Ignored;
 
 /// Flags of the API server. Upstream's flags that have no effect here are taken with a warning; what upstream does not know is
 /// refused.

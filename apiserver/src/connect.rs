@@ -30,7 +30,7 @@ use crate::request::{Context, ResourcePath, Verb};
 const POD: [&str; 5] = ["exec", "attach", "portforward", "log", "proxy"];
 
 /// These paths lead to a kubelet, a pod or a service.
-pub fn is_connect(path: &ResourcePath) -> bool {
+pub(crate) fn is_connect(path: &ResourcePath) -> bool {
     match (path.group.as_str(), path.resource.as_str()) {
         ("", "pods") => POD.contains(&path.subresource.as_str()) || path.verb == Verb::Proxy,
         ("", "nodes" | "services") => path.subresource == "proxy" || path.verb == Verb::Proxy,

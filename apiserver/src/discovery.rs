@@ -157,10 +157,11 @@ fn one_form(clause: &str, is_root: bool) -> Option<(f32, Form)> {
     let quality = parameters.get("q").map_or(1.0, |q| q.parse().unwrap_or(0.0));
     let form = match (media, parameters.get("as")) {
         ("application/json", Some(kind)) => {
-            let fits = is_root && *kind == "APIGroupDiscoveryList" && parameters.get("g") == Some(&"apidiscovery.k8s.io");
-            match parameters.get("v").filter(|_| fits)? {
-                &"v2" => Form::Aggregated(Aggregated::V2),
-                &"v2beta1" => Form::Aggregated(Aggregated::V2Beta1),
+            let fits =
+                is_root && *kind == "APIGroupDiscoveryList" && parameters.get("g") == Some(&"apidiscovery.k8s.io");
+            match *parameters.get("v").filter(|_| fits)? {
+                "v2" => Form::Aggregated(Aggregated::V2),
+                "v2beta1" => Form::Aggregated(Aggregated::V2Beta1),
                 _ => return None,
             }
         }

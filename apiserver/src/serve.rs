@@ -42,7 +42,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts connections until the drain, then lets the open ones end.
-pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, front: Arc<Front>, tasks: &Tasks) {
+pub(crate) async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, front: Arc<Front>, tasks: &Tasks) {
     let acceptor = TlsAcceptor::from(tls);
     let graceful = GracefulShutdown::new();
     let drain = tasks.drain().clone();

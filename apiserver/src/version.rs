@@ -4,7 +4,7 @@ use api::Value;
 use serde_json::json;
 
 /// The document. Digits only in `major` and `minor`: clients compare them as numbers.
-pub fn document() -> Value {
+pub(crate) fn document() -> Value {
     json!({
         "major": "1",
         "minor": "37",

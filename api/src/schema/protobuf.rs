@@ -95,20 +95,24 @@ impl<'a> Unknown<'a> {
         let mut unknown = Self::default();
         for record in records(bytes) {
             match record? {
-                Record { number: 1, value: Wire::Bytes(meta) } => {
-                    for field in records(meta) {
-                        match field? {
-                            Record { number: 1, value: Wire::Bytes(text) } => unknown.api_version = lossy(text),
-                            Record { number: 2, value: Wire::Bytes(text) } => unknown.kind = lossy(text),
-                            _ => {}
-                        }
-                    }
-                }
+                Record { number: 1, value: Wire::Bytes(meta) } => unknown.read_meta(meta)?,
                 Record { number: 2, value: Wire::Bytes(raw) } => unknown.raw = raw,
                 _ => {}
             }
         }
         Ok(unknown)
+    }
+
+    /// `runtime.TypeMeta`.
+    fn read_meta(&mut self, bytes: &[u8]) -> Result<(), ProtobufError> {
+        for record in records(bytes) {
+            match record? {
+                Record { number: 1, value: Wire::Bytes(text) } => self.api_version = lossy(text),
+                Record { number: 2, value: Wire::Bytes(text) } => self.kind = lossy(text),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn kind(&self, expected: &GroupVersionKind) -> GroupVersionKind {

@@ -4,9 +4,13 @@ use super::*;
 
 #[test]
 fn bearer_tokens_are_read() {
-    for (value, expected) in
-        [("Bearer abc", Some("abc")), ("bearer  abc ", Some("abc")), ("Basic abc", None), ("Bearer", None), ("Bearer ", None)]
-    {
+    for (value, expected) in [
+        ("Bearer abc", Some("abc")),
+        ("bearer  abc ", Some("abc")),
+        ("Basic abc", None),
+        ("Bearer", None),
+        ("Bearer ", None),
+    ] {
         let headers = [(header::AUTHORIZATION, value.parse().unwrap())].into_iter().collect();
         assert_eq!(bearer(&headers).as_deref(), expected, "{value}");
     }

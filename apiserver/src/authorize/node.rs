@@ -51,16 +51,20 @@ impl Node {
     pub fn follow(&self, objects: &dyn Objects, tasks: &Tasks) {
         for (group, resource) in FOLLOWED {
             let mut changes = objects.changes(group, resource);
-            let (graph, drain) = (self.graph.clone(), tasks.drain().clone());
+            let (node, drain) = (self.clone(), tasks.drain().clone());
             tasks.spawn("node-graph", async move {
                 while let Some(Some(change)) = drain.run(changes.next()).await {
-                    match change {
-                        Change::Put(object) => graph.write().put(resource, &object),
-                        Change::Deleted(object) => graph.write().remove(resource, &object),
-                        Change::Synced => {}
-                    }
+                    node.apply(resource, &change);
                 }
             });
+        }
+    }
+
+    fn apply(&self, resource: &str, change: &Change) {
+        match change {
+            Change::Put(object) => self.graph.write().put(resource, object),
+            Change::Deleted(object) => self.graph.write().remove(resource, object),
+            Change::Synced => {}
         }
     }
 

@@ -136,7 +136,7 @@ impl Rule {
 }
 
 /// What `asked` grants and `own` does not hold, one description a line; None when everything is held.
-pub fn missing(own: &[Rule], asked: &[Rule]) -> Option<String> {
+pub(super) fn missing(own: &[Rule], asked: &[Rule]) -> Option<String> {
     let parts = asked.iter().flat_map(Rule::split);
     let uncovered: Vec<Rule> = parts.filter(|part| !own.iter().any(|rule| rule.covers(part))).collect();
     if uncovered.is_empty() {

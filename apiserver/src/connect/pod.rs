@@ -144,7 +144,9 @@ pub(super) fn stream_query(context: &Context, subresource: &str) -> String {
         }
     }
     if subresource == "exec" {
-        context.params("command").for_each(|word| drop(query.append_pair("command", word)));
+        for word in context.params("command") {
+            query.append_pair("command", word);
+        }
     }
     query.finish()
 }

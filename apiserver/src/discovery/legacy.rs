@@ -43,9 +43,7 @@ fn group_version(group: &str, version: &str) -> String {
 }
 
 fn group_value(group: &Group) -> Map<String, Value> {
-    let one = |version: &Version| {
-        json!({"groupVersion": group_version(group.name, version.version), "version": version.version})
-    };
+    let one = |version: &Version| json!({"groupVersion": group_version(group.name, version.version), "version": version.version});
     let mut value = Map::new();
     value.insert("name".to_owned(), json!(group.name));
     value.insert("versions".to_owned(), group.versions.iter().map(one).collect());

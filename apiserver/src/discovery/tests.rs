@@ -42,6 +42,9 @@ fn subresources_name_a_foreign_kind() {
     let discovery = Discovery::new(api::schema::table(), "h:1");
     let list = discovery.legacy["/api/v1"]["resources"].as_array().unwrap();
     let eviction = list.iter().find(|one| one["name"] == "pods/eviction").unwrap();
-    assert_eq!((&eviction["group"], &eviction["version"], &eviction["kind"]), (&"policy".into(), &"v1".into(), &"Eviction".into()));
+    assert_eq!(
+        (&eviction["group"], &eviction["version"], &eviction["kind"]),
+        (&"policy".into(), &"v1".into(), &"Eviction".into())
+    );
     assert!(list.iter().find(|one| one["name"] == "pods/status").unwrap().get("group").is_none());
 }

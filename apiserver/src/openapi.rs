@@ -17,6 +17,7 @@ mod operations;
 mod paths;
 mod schemas;
 mod serve;
+mod text;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -24,11 +25,12 @@ use std::sync::OnceLock;
 use api::schema::{Version, table};
 use api::{Reason, Status};
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use sha2::{Digest, Sha512};
 
 use self::descriptions::Descriptions;
 use self::schemas::Components;
+use self::text::Entries;
 
 pub use self::serve::answer;
 
@@ -45,8 +47,8 @@ pub struct Document {
 }
 
 impl Document {
-    fn new(value: &Value) -> Self {
-        let bytes = Bytes::from(value.to_string());
+    fn new(entries: Entries) -> Self {
+        let bytes = Bytes::from(entries.into_object());
         let hash = Sha512::digest(&bytes).iter().map(|byte| format!("{byte:02X}")).collect();
         Self { bytes, hash }
     }
@@ -70,9 +72,13 @@ pub enum Answer {
 
 /// The list of documents. The first call builds each of them once, for its hash.
 pub fn index() -> Document {
-    let paths: Map<String, Value> =
-        hashes().iter().map(|(path, hash)| (path.clone(), json!({"serverRelativeURL": url(path, hash)}))).collect();
-    Document::new(&json!({ "paths": paths }))
+    let mut paths = Entries::default();
+    for (path, hash) in hashes() {
+        paths.add(path, &json!({"serverRelativeURL": url(path, hash)}));
+    }
+    let mut out = Entries::default();
+    out.nest("paths", &paths);
+    Document::new(out)
 }
 
 /// The document of a path such as `api/v1` or `apis/apps/v1`.
@@ -137,17 +143,21 @@ fn build(path: &str, descriptions: &Descriptions) -> Option<Document> {
         ["apis", group, version] => (paths::resources(find(group, version)?, group, &mut components), *group),
         _ => return None,
     };
-    Some(Document::new(&json!({
-        "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": api::schema::RELEASE.trim_start_matches('v')},
-        "paths": paths,
-        "components": {
-            "schemas": components.build(group, parts.get(2).copied(), descriptions),
-            "securitySchemes": {"BearerToken": {
-                "type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header",
-            }},
-        },
-    })))
+    let mut out = Entries::default();
+    out.add("openapi", &json!("3.0.0"));
+    let release = api::schema::RELEASE.trim_start_matches('v');
+    out.add("info", &json!({"title": "Kubernetes", "version": release}));
+    out.nest("paths", &paths);
+    let mut parts_of = Entries::default();
+    parts_of.nest("schemas", &components.write(group, parts.get(2).copied(), descriptions));
+    parts_of.add(
+        "securitySchemes",
+        &json!({"BearerToken": {
+            "type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header",
+        }}),
+    );
+    out.nest("components", &parts_of);
+    Some(Document::new(out))
 }
 
 fn find(group: &str, version: &str) -> Option<&'static Version> {

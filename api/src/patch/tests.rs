@@ -99,8 +99,9 @@ fn lists_of_objects_merge_by_key() {
 #[test]
 fn set_element_order_rules_the_result() {
     let names = |list: &[&str]| -> Value { list.iter().map(|name| json!({"name": name})).collect() };
-    let cases: &[(&[&str], &[&str], &[&str], &[&str])] = &[
-        // live, changed, order, result
+    // live, changed, order, result
+    type Names = &'static [&'static str];
+    let cases: [(Names, Names, Names, Names); 4] = [
         (&["a", "b", "c"], &["b"], &["c", "b", "a"], &["c", "b", "a"]),
         (&["a", "s", "b"], &["c"], &["b", "a", "c"], &["s", "b", "a", "c"]),
         (&["s", "a", "b"], &["c"], &["a", "b", "c"], &["s", "a", "b", "c"]),

@@ -2,44 +2,51 @@
 
 use api::patch::PatchType;
 use api::schema::{Resource, Shape, Subresource, Version, table};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::operations::{Operation, Parameter, capitalized, group_tag, group_word, path_item};
 use super::schemas::Components;
+use super::text::Entries;
 
 const PATCHES: [PatchType; 4] = [PatchType::Apply, PatchType::Json, PatchType::Merge, PatchType::Strategic];
 /// A proxied path takes every method.
 const ALL_METHODS: [&str; 7] = ["get", "put", "post", "delete", "options", "head", "patch"];
 
 /// `/version`.
-pub(super) fn version() -> Value {
+pub(super) fn version() -> Entries {
     let operation = Operation::new("get", "version", "getCodeVersion".to_owned());
     let operation = operation.answers_as(&["200"], &["application/json"], json!({"type": "object"}));
-    json!({"/version/": path_item(&[], vec![operation])})
+    single("/version/", operation)
 }
 
 /// A document of discovery with one path.
-pub(super) fn discovery(path: &str, tag: &str, id: &str, kind: &str, components: &mut Components) -> Value {
+pub(super) fn discovery(path: &str, tag: &str, id: &str, kind: &str, components: &mut Components) -> Entries {
     let operation = Operation::new("get", tag, id.to_owned()).answers(&["200"], components.meta(kind));
-    json!({format!("/{path}/"): path_item(&[], vec![operation])})
+    single(&format!("/{path}/"), operation)
+}
+
+fn single(path: &str, operation: Operation) -> Entries {
+    let mut out = Entries::default();
+    out.add(path, &path_item(&[], vec![operation]));
+    out
 }
 
 /// Every path of a group and version.
-pub(super) fn resources(version: &Version, group: &str, components: &mut Components) -> Value {
+pub(super) fn resources(version: &Version, group: &str, components: &mut Components) -> Entries {
     let root = match group {
         "" => format!("/api/{}", version.version),
         group => format!("/apis/{group}/{}", version.version),
     };
     let tag = format!("{}_{}", group_tag(group), version.version);
     let word = format!("{}{}", group_word(group), capitalized(version.version));
-    let mut out = Map::new();
+    let mut out = Entries::default();
     let id = format!("get{word}APIResources");
     let operation = Operation::new("get", &tag, id).answers(&["200"], components.meta("APIResourceList"));
-    out.insert(format!("{root}/"), path_item(&[], vec![operation]));
+    out.add(&format!("{root}/"), &path_item(&[], vec![operation]));
     for resource in &version.resources {
         Writer { root: &root, tag: &tag, word: &word, resource, components, out: &mut out }.write();
     }
-    Value::Object(out)
+    out
 }
 
 struct Writer<'a> {
@@ -48,7 +55,7 @@ struct Writer<'a> {
     word: &'a str,
     resource: &'a Resource,
     components: &'a mut Components,
-    out: &'a mut Map<String, Value>,
+    out: &'a mut Entries,
 }
 
 impl Writer<'_> {
@@ -73,7 +80,7 @@ impl Writer<'_> {
         if self.resource.namespaced && self.resource.has_verb("list") {
             let list = self.list(format!("list{}{}ForAllNamespaces", self.word, self.resource.kind));
             let path = format!("{}/{plural}", self.root);
-            self.out.insert(path, path_item(&[], vec![list.query(&[("pretty", "string")])]));
+            self.out.add(&path, &path_item(&[], vec![list.query(&[("pretty", "string")])]));
         }
     }
 
@@ -91,7 +98,7 @@ impl Writer<'_> {
         if pretty {
             parameters.push(("pretty".to_owned(), "query", "string"));
         }
-        self.out.insert(path, path_item(&parameters, operations));
+        self.out.add(&path, &path_item(&parameters, operations));
     }
 
     fn own_kind(&self) -> [&'static str; 3] {

@@ -6,6 +6,7 @@ use api::schema::{Field, ListType, Shape, Type, TypeId, table};
 use serde_json::{Map, Value, json};
 
 use super::descriptions::Descriptions;
+use super::text::Entries;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 
@@ -64,21 +65,21 @@ impl Components {
     }
 
     /// The schemas, for the document of a group and version.
-    pub(super) fn build(&self, group: &str, version: Option<&str>, descriptions: &Descriptions) -> Value {
-        let mut out = Map::new();
+    pub(super) fn write(&self, group: &str, version: Option<&str>, descriptions: &Descriptions) -> Entries {
+        let mut out = Entries::default();
         for id in &self.types {
             let of = table().get(*id);
-            out.insert(format!("io.k8s.{}", of.id), object(of, group, version, descriptions));
+            out.add(&format!("io.k8s.{}", of.id), &object(of, group, version, descriptions));
         }
         for name in &self.scalars {
             let (own, _) = descriptions.of(name.trim_start_matches("io.k8s."));
-            out.insert((*name).to_owned(), described(scalar_schema(name), own));
+            out.add(name, &described(scalar_schema(name), own));
         }
         if self.patch {
             let (own, _) = descriptions.of(&format!("{}Patch", META.trim_start_matches("io.k8s.")));
-            out.insert(format!("{META}Patch"), described(json!({"type": "object"}), own));
+            out.add(&format!("{META}Patch"), &described(json!({"type": "object"}), own));
         }
-        Value::Object(out)
+        out
     }
 }
 

@@ -1,5 +1,7 @@
 //! What clients read from the documents, and the hash rules.
 
+use serde_json::Value;
+
 use super::*;
 
 fn parsed(path: &str) -> Value {

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -15,15 +15,16 @@ use testkit::{image::Image, kubectl::Kubectl, poll::until};
 
 /// The program under test.
 const IRONCLAD: &str = env!("CARGO_BIN_EXE_ironclad");
-const NAME: &str = "smoke";
 /// Generous: the machine may be busy with other builds. A stuck cluster still ends.
 pub(crate) const SOON: Duration = Duration::from_secs(90);
 pub(crate) const NODE_PORT: u16 = 30_080;
-/// Where the node port is published on 127.0.0.1.
-pub(crate) const PUBLISHED: u16 = 38_080;
 
 pub(crate) struct Cluster {
     folder: tempfile::TempDir,
+    /// Of its own, so that two runs on one machine do not meet.
+    name: String,
+    /// Where the node port is published on 127.0.0.1.
+    published: u16,
     kubectls: Vec<Kubectl>,
     before: BTreeSet<String>,
 }
@@ -34,31 +35,33 @@ impl Cluster {
         let folder = tempfile::Builder::new().prefix("ironclad-smoke-").tempdir_in("/var/tmp")?;
         let kubeconfig = folder.path().join("kubeconfig");
         let kubectls = kubectl_programs()?.into_iter().map(|p| Kubectl::new(p, &kubeconfig, "default")).collect();
-        let cluster = Self { folder, kubectls, before: traces()? };
+        let name = format!("smoke{}", std::process::id());
+        let published = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let cluster = Self { folder, name, published, kubectls, before: traces()? };
         cluster.start()?;
         for version in ["1", "2"] {
             let path = cluster.folder.path().join(format!("web-{version}.tar"));
             web_image(version)?.save(&path)?;
-            cluster.ironclad(&["image", "load", "--name", NAME, &path.to_string_lossy()])?;
+            cluster.ironclad(&["image", "load", "--name", &cluster.name, &path.to_string_lossy()])?;
         }
         Ok(cluster)
     }
 
     /// `ironclad up`, for the first time or again.
     pub(crate) fn start(&self) -> Result<()> {
-        let publish = format!("{PUBLISHED}:{NODE_PORT}");
+        let publish = format!("{}:{NODE_PORT}", self.published);
         let kubeconfig = self.kubectl().kubeconfig().to_string_lossy().into_owned();
-        let options = ["up", "--name", NAME, "--nodes", "2", "--uplink", "none", "--publish", &publish];
+        let options = ["up", "--name", &self.name, "--nodes", "2", "--uplink", "none", "--publish", &publish];
         print!("{}", self.ironclad(&[&options[..], &["--kubeconfig", &kubeconfig]].concat())?);
         Ok(())
     }
 
     /// Ends the cluster and looks for what it left.
     pub(crate) fn down(self) -> Result<()> {
-        self.ironclad(&["down", "--name", NAME])?;
+        self.ironclad(&["down", "--name", &self.name])?;
         let left: Vec<String> = traces()?.difference(&self.before).cloned().collect();
         ensure!(left.is_empty(), "left behind: {left:#?}");
-        self.ironclad(&["down", "--name", NAME]).context("a second down")?;
+        self.ironclad(&["down", "--name", &self.name]).context("a second down")?;
         Ok(())
     }
 
@@ -87,6 +90,16 @@ impl Cluster {
         let kubectl = self.kubectl().within(name);
         until("a default service account", SOON, || kubectl.run(&["get", "serviceaccount", "default"]))?;
         Ok(kubectl)
+    }
+
+    /// GET of a path on the published node port.
+    pub(crate) fn get(&self, path: &str) -> Result<String> {
+        http_get(&self.address(), path)
+    }
+
+    /// The published node port's address.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.published)
     }
 
     /// A folder for a scenario's files.

@@ -16,6 +16,10 @@ use testkit::recorded::{Case, cases, known_differences};
 use crate::cluster::Cluster;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Answers that differ because this is a whole cluster: controllers make objects of their own, the service range is
+/// another, and the pod runs.
+const OF_A_BARE_SERVER: &[&str] =
+    &["service account", "an address out of range", "exec without a stream", "no namespace"];
 
 pub(crate) fn requests(cluster: &Cluster) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -30,6 +34,7 @@ pub(crate) fn requests(cluster: &Cluster) -> Result<()> {
         let outcome = send(&address, case).and_then(|(code, body)| case.compare(code, &body));
         if let Err(failure) = outcome
             && !known.contains(&case.name)
+            && !OF_A_BARE_SERVER.contains(&case.name.as_str())
         {
             wrong.push(format!("{}: {failure:#}", case.name));
         }

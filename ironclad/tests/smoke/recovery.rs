@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use testkit::{kubectl::Kubectl, poll::until};
 
-use crate::cluster::{Cluster, PUBLISHED, SOON, http_get, kill};
+use crate::cluster::{Cluster, SOON, kill};
 
 const RESTARTS: &str = "{.status.containerStatuses[0].restartCount}";
 
@@ -34,8 +34,8 @@ fn web(cluster: &Cluster) -> Kubectl {
     cluster.kubectl().within("workload")
 }
 
-fn answers() -> Result<()> {
-    http_get(&format!("127.0.0.1:{PUBLISHED}"), "/").map(drop).context("the workload answers")
+fn answers(cluster: &Cluster) -> Result<()> {
+    cluster.get("/").map(drop).context("the workload answers")
 }
 
 pub(crate) fn killed_control_plane(cluster: &Cluster) -> Result<()> {
@@ -45,7 +45,7 @@ pub(crate) fn killed_control_plane(cluster: &Cluster) -> Result<()> {
         kill(pid)?;
     }
     for _ in 0..10 {
-        answers()?;
+        answers(cluster)?;
     }
     until("the API answers again", SOON, || kubectl.run(&["get", "nodes"]))?;
     let restarts = kubectl.run(&[
@@ -60,7 +60,7 @@ pub(crate) fn killed_control_plane(cluster: &Cluster) -> Result<()> {
     kubectl.run(&["scale", "deployment/web", "--replicas=4"])?;
     kubectl.run(&["rollout", "status", "deployment/web", "--timeout=120s"])?;
     kubectl.run(&["scale", "deployment/web", "--replicas=3"])?;
-    answers()
+    answers(cluster)
 }
 
 pub(crate) fn stopped_node(cluster: &Cluster) -> Result<()> {
@@ -151,7 +151,7 @@ pub(crate) fn power_cut(cluster: &Cluster) -> Result<()> {
     cluster.start()?;
     ensure!(kubectl.field("deployment/web", "{.metadata.uid}")? == uid, "the deployment is another");
     ensure!(kubectl.field("configmap/kept", "{.data.a}")? == "b");
-    until("the workload answers", SOON, answers)?;
+    until("the workload answers", SOON, || answers(cluster))?;
     kubectl.run(&["rollout", "status", "deployment/web", "--timeout=90s"])?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use testkit::{kubectl::Kubectl, poll::until};
 
-use crate::cluster::{Cluster, NODE_PORT, PUBLISHED, SOON, http_get};
+use crate::cluster::{Cluster, NODE_PORT, SOON, http_get};
 
 const NAMESPACE: &str = "workload";
 
@@ -106,8 +106,7 @@ pub(crate) fn service(cluster: &Cluster) -> Result<()> {
 }
 
 pub(crate) fn node_port(cluster: &Cluster) -> Result<()> {
-    let address = format!("127.0.0.1:{PUBLISHED}");
-    every_replica_answers(&kubectl(cluster)?, &address, || http_get(&address, "/"))
+    every_replica_answers(&kubectl(cluster)?, &cluster.address(), || cluster.get("/"))
 }
 
 pub(crate) fn scale(cluster: &Cluster) -> Result<()> {
@@ -131,13 +130,13 @@ struct Load {
 }
 
 impl Load {
-    fn start() -> Self {
+    fn start(address: String) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = thread::spawn(move || {
             let (mut good, mut bad) = (0, Vec::new());
             while !stopped.load(Ordering::Relaxed) {
-                match http_get(&format!("127.0.0.1:{PUBLISHED}"), "/") {
+                match http_get(&address, "/") {
                     Ok(_) => good += 1,
                     Err(failure) => bad.push(format!("{failure:#}")),
                 }
@@ -156,7 +155,7 @@ impl Load {
 
 pub(crate) fn rollout(cluster: &Cluster) -> Result<()> {
     let kubectl = kubectl(cluster)?;
-    let load = Load::start();
+    let load = Load::start(cluster.address());
     let rolled = kubectl
         .run(&["set", "image", "deployment/web", "web=ironclad.test/web:2"])
         .and_then(|_| kubectl.run(&["rollout", "status", "deployment/web", "--timeout=120s"]));
@@ -172,7 +171,7 @@ pub(crate) fn rollout(cluster: &Cluster) -> Result<()> {
     println!("  {good} requests answered during the rollout");
     ensure!(bad.is_empty(), "{} of {} requests failed: {:?}", bad.len(), good + bad.len(), &bad[..bad.len().min(3)]);
     ensure!(good > 50, "only {good} requests were made");
-    let answer = http_get(&format!("127.0.0.1:{PUBLISHED}"), "/")?;
+    let answer = cluster.get("/")?;
     ensure!(answer.starts_with("v2 "), "{answer}");
     kubectl.shows(&["rollout", "history", "deployment/web"], "2")?;
     Ok(())
@@ -190,7 +189,7 @@ pub(crate) fn broken_rollout(cluster: &Cluster) -> Result<()> {
     let said = kubectl.fails(&["rollout", "status", "deployment/web", "--timeout=10s"])?;
     ensure!(said.contains("exceeded its progress deadline"), "{said}");
     kubectl.shows(&["get", "deployment", "web"], "3/3")?;
-    ensure!(http_get(&format!("127.0.0.1:{PUBLISHED}"), "/")?.starts_with("v2 "), "the old version answers");
+    ensure!(cluster.get("/")?.starts_with("v2 "), "the old version answers");
     kubectl.run(&["rollout", "undo", "deployment/web"])?;
     kubectl.run(&["rollout", "status", "deployment/web", "--timeout=90s"])?;
     ensure!(kubectl.field("deployment/web", condition)? == "NewReplicaSetAvailable");

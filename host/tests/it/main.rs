@@ -140,7 +140,7 @@ fn inner_uplink() {
     let lab = Lab::within(std::env::var_os("HOST_LAB").expect("set by the outer test").as_ref(), "inner");
     let wire = lab.wire("172.31.0.1/24", Uplink::Auto);
     let mut one = lab.spec("one");
-    one.commands = vec![shell("probe", "busybox wget -T 5 -q -O - http://192.0.2.1/; echo; echo done")];
+    one.commands = vec![shell("probe", "curl -s -m 5 http://192.0.2.1/; echo; echo done")];
     let (address, gateway) = ("172.31.0.2/24".parse().unwrap(), "172.31.0.1".parse().unwrap());
     let one = wire.start_host(&lab.launcher(), &one, &[], address, gateway).unwrap();
     let text = eventually(|| lab::read(&one.log("probe")).filter(|t| t.ends_with("done\n")));

@@ -53,8 +53,14 @@ impl Host {
         match Self::adopt(directory, name, Pid::from_raw(pid)) {
             // It ended in between.
             Err(Error::Call { source: Errno::ESRCH, .. }) => Ok(None),
+            Ok(host) if host.is_ending() => host.kill().map(|()| None),
             host => host.map(Some),
         }
+    }
+
+    /// A process that has been killed gives up its namespaces before its files, and so before its lock.
+    fn is_ending(&self) -> bool {
+        !Path::new(&format!("/proc/{}/ns/net", self.pid)).exists()
     }
 
     pub(crate) fn adopt(directory: &Path, name: &str, pid: Pid) -> Result<Self, Error> {

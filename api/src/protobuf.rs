@@ -45,7 +45,7 @@ fn schema_props() -> TypeId {
 /// Decodes a request's enveloped body for a route that takes `expected`.
 ///
 /// The body may name another version or kind that the table knows; the caller compares [`Body::gvk`].
-/// What the envelope does not name is taken from `expected`.
+/// What the envelope does not name is taken from `expected`. A request's options are read in the name of any group.
 ///
 /// # Errors
 /// 400 with upstream's texts.
@@ -59,7 +59,10 @@ pub fn decode_body(bytes: &[u8], expected: &GroupVersionKind) -> Result<Body, St
         gvk.group.clone_from(&expected.group);
         gvk.version.clone_from(&expected.version);
     }
-    let id = body::registered(&gvk, expected)?;
+    let id = match options_type(&gvk) {
+        Some(id) => id,
+        None => body::registered(&gvk, expected)?,
+    };
     match decode::decode(envelope.raw, id) {
         Ok(value) => Ok(Body { value: with_type(value, &gvk), gvk, strict: Vec::new() }),
         Err(error) => Err(body::cannot_be_handled(&gvk, expected, &error.to_string())),
@@ -130,7 +133,15 @@ pub fn write_event(out: &mut Vec<u8>, kind: &str, enveloped: &[u8]) {
 fn type_of(version: &str, kind: &str) -> Result<TypeId, EncodeError> {
     let unknown = || EncodeError::Kind { version: version.to_owned(), kind: kind.to_owned() };
     let parsed = crate::GroupVersion::parse(version).ok_or_else(unknown)?;
-    table().type_of(&parsed.group, &parsed.version, kind).ok_or_else(unknown)
+    // The objects' metadata alone is the same type in both versions of its group.
+    let version = if parsed.group == "meta.k8s.io" { "v1" } else { &parsed.version };
+    table().type_of(&parsed.group, version, kind).ok_or_else(unknown)
+}
+
+/// The options of a request, which every group has as its own.
+fn options_type(gvk: &GroupVersionKind) -> Option<TypeId> {
+    let shared = ["CreateOptions", "DeleteOptions", "PatchOptions", "UpdateOptions"].contains(&gvk.kind.as_str());
+    table().type_of("", "v1", &gvk.kind).filter(|_| shared)
 }
 
 fn with_type(mut value: Value, gvk: &GroupVersionKind) -> Value {

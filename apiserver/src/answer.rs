@@ -1,9 +1,12 @@
 //! Bodies and answers: the one place that turns a [`Status`] into HTTP.
 
-use api::{Status, Value};
+use api::protobuf::{self, EncodeError};
+use api::{Reason, Status, Value};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+
+use crate::negotiate::{Format, Style};
 
 /// A request's or answer's body.
 pub type Body = axum::body::Body;
@@ -24,7 +27,7 @@ pub async fn read(body: Body) -> Result<Bytes, Status> {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
             let message = format!("Request entity too large: limit is {BODY_MAX}");
-            Err(Status::new(api::Reason::RequestEntityTooLarge, message))
+            Err(Status::new(Reason::RequestEntityTooLarge, message))
         }
         Err(error) => Err(Status::bad_request(format!("reading the request's body: {error}"))),
     }
@@ -48,10 +51,34 @@ pub fn text(code: StatusCode, body: impl Into<Bytes>) -> Response {
     bytes(code, "text/plain; charset=utf-8", body)
 }
 
+/// An answer of a tree that names its kind.
+pub fn value(code: StatusCode, value: &Value, style: impl Into<Style>) -> Response {
+    let Style { format, pretty } = style.into();
+    match format {
+        Format::Json => json(code, value, pretty),
+        Format::Yaml => {
+            let text = serde_yaml_ng::to_string(value).expect("a tree of JSON values always encodes");
+            bytes(code, format.content_type(), text)
+        }
+        Format::Protobuf => match protobuf::encode_object(value) {
+            Ok(body) => bytes(code, format.content_type(), body),
+            Err(error) => refuse(&not_encoded(&error), pretty),
+        },
+    }
+}
+
+/// What is answered instead of an object that has no protobuf form.
+pub fn not_encoded(error: &EncodeError) -> Status {
+    match error {
+        EncodeError::NoForm(_) | EncodeError::Kind { .. } => Status::new(Reason::NotAcceptable, error.to_string()),
+        EncodeError::Value(_) | EncodeError::Depth(_) => Status::internal(error.to_string()),
+    }
+}
+
 /// A refusal. Its `Retry-After` header is the Status' own.
-pub fn refuse(status: &Status, pretty: bool) -> Response {
+pub fn refuse(status: &Status, style: impl Into<Style>) -> Response {
     let code = StatusCode::from_u16(status.reason.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(code, &status.to_value(), pretty);
+    let mut response = value(code, &status.to_value(), style);
     let headers = response.headers_mut();
     if code == StatusCode::FORBIDDEN {
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -63,8 +90,8 @@ pub fn refuse(status: &Status, pretty: bool) -> Response {
 }
 
 /// The answer, or the refusal as an answer.
-pub fn unless_refused(outcome: Result<Response, Status>, pretty: bool) -> Response {
-    outcome.unwrap_or_else(|status| refuse(&status, pretty))
+pub fn unless_refused(outcome: Result<Response, Status>, style: impl Into<Style>) -> Response {
+    outcome.unwrap_or_else(|status| refuse(&status, style))
 }
 
 /// The client wants to read it: `pretty` in the query, or a browser or curl without it.

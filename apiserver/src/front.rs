@@ -12,7 +12,6 @@ mod flow;
 mod headers;
 mod impersonate;
 mod inflight;
-mod protobuf;
 mod route;
 mod timeout;
 
@@ -27,6 +26,7 @@ use crate::answer::{self, Body, Request, Response};
 use crate::authenticate::Authenticator;
 use crate::authorize::{self, Attributes, Authorizer as _, Resource, Union};
 use crate::metrics::Metrics;
+use crate::negotiate::{self, Style};
 use crate::request::{self, Context, Target, User, Warnings};
 
 pub use self::flow::Flows;
@@ -73,7 +73,7 @@ impl Front {
         let accepts_gzip = headers::accepts_gzip(request.headers());
         let method = request.method().clone();
         let query = request.uri().query().map(str::to_owned);
-        let is_pretty = answer::is_pretty(query.as_deref(), request.headers());
+        let style = negotiate::style(request.headers(), answer::is_pretty(query.as_deref(), request.headers()));
         let target = match headers::target(&request) {
             Ok((target, query)) => (Arc::new(target), Arc::new(query)),
             Err(error) => {
@@ -93,7 +93,7 @@ impl Front {
             audit_id: audit_id.as_str().into(),
             warnings: warnings.clone(),
         };
-        let work = self.filtered(Admitted { context, request }, origin, long_running, is_pretty);
+        let work = self.filtered(Admitted { context, request }, origin, long_running, style);
         let answer = match AssertUnwindSafe(work).catch_unwind().await {
             Ok(answer) => answer,
             Err(panic) => panicked(&*panic, &target.0),
@@ -104,18 +104,18 @@ impl Front {
         answer
     }
 
-    async fn filtered(&self, admitted: Admitted, origin: Origin, long_running: bool, pretty: bool) -> Response {
+    async fn filtered(&self, admitted: Admitted, origin: Origin, long_running: bool, style: Style) -> Response {
         let deadline = match timeout::of(&admitted.context, long_running) {
             Ok(deadline) => deadline,
-            Err(status) => return answer::refuse(&status, pretty),
+            Err(status) => return answer::refuse(&status, style),
         };
-        let work = self.let_in(admitted, origin, long_running, pretty);
+        let work = self.let_in(admitted, origin, long_running, style);
         let Some(deadline) = deadline else {
-            return answer::unless_refused(work.await, pretty);
+            return answer::unless_refused(work.await, style);
         };
         match tokio::time::timeout(deadline, work).await {
-            Ok(outcome) => answer::unless_refused(outcome, pretty),
-            Err(_) => answer::refuse(&timeout::exceeded(), pretty),
+            Ok(outcome) => answer::unless_refused(outcome, style),
+            Err(_) => answer::refuse(&timeout::exceeded(), style),
         }
     }
 
@@ -124,7 +124,7 @@ impl Front {
         admitted: Admitted,
         origin: Origin,
         long_running: bool,
-        pretty: bool,
+        style: Style,
     ) -> Result<Response, Status> {
         let Admitted { mut context, mut request } = admitted;
         let user = match origin {
@@ -140,10 +140,10 @@ impl Front {
             Err(answer) => return Ok(flow.mark(answer)),
         };
         let outcome = match self.authorize(&context) {
-            Ok(()) => Ok(self.routes.handle(context, request, pretty).await),
+            Ok(()) => Ok(self.routes.handle(context, request, style.pretty).await),
             Err(status) => Err(status),
         };
-        let answer = answer::unless_refused(outcome, pretty);
+        let answer = answer::unless_refused(outcome, style);
         Ok(permit.hold(flow.mark(answer), long_running))
     }
 

@@ -17,6 +17,8 @@ pub enum Format {
     Json,
     /// `application/yaml`.
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`.
+    Protobuf,
 }
 
 impl Format {
@@ -25,8 +27,52 @@ impl Format {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
+            Self::Protobuf => "application/vnd.kubernetes.protobuf",
         }
     }
+
+    /// The `Content-Type` of a stream of events.
+    pub const fn stream_type(self) -> &'static str {
+        match self {
+            Self::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+            other => other.content_type(),
+        }
+    }
+
+    const fn sub(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Yaml => "yaml",
+            Self::Protobuf => "vnd.kubernetes.protobuf",
+        }
+    }
+}
+
+/// How a document or refusal is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// The form.
+    pub format: Format,
+    /// JSON with line breaks.
+    pub pretty: bool,
+}
+
+impl From<bool> for Style {
+    /// JSON, pretty or not.
+    fn from(pretty: bool) -> Self {
+        Self { format: Format::Json, pretty }
+    }
+}
+
+/// How a refusal is written: as the client wants its answers, and in JSON where that cannot be had.
+pub fn style(headers: &HeaderMap, pretty: bool) -> Style {
+    let header = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    // Asked for every request; nearly all of them want JSON.
+    if !header.contains("protobuf") && !header.contains("yaml") {
+        return pretty.into();
+    }
+    let offer = Offer { table: false, list: false, stream: false };
+    accept(headers, pretty, offer).map_or(pretty.into(), |accept| accept.style())
 }
 
 /// What the client wants instead of the objects themselves.
@@ -62,12 +108,19 @@ impl MetaVersion {
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accept {
-    /// JSON or YAML.
+    /// JSON, YAML or protobuf.
     pub format: Format,
     /// JSON with line breaks.
     pub pretty: bool,
     /// Something else than the objects.
     pub transform: Option<(Transform, MetaVersion)>,
+}
+
+impl Accept {
+    /// How a document is written.
+    pub fn style(&self) -> Style {
+        Style { format: self.format, pretty: self.pretty }
+    }
 }
 
 /// What an endpoint can answer.
@@ -122,7 +175,9 @@ fn not_acceptable(types: &str) -> Status {
 }
 
 fn choose(clause: &Clause<'_>, offer: Offer) -> Option<Accept> {
-    let formats: &[Format] = if offer.stream { &[Format::Json] } else { &[Format::Json, Format::Yaml] };
+    const STREAMS: &[Format] = &[Format::Json, Format::Protobuf];
+    const DOCUMENTS: &[Format] = &[Format::Json, Format::Yaml, Format::Protobuf];
+    let formats = if offer.stream { STREAMS } else { DOCUMENTS };
     formats.iter().filter(|format| clause.names(**format)).find_map(|format| clause.accept(*format, offer))
 }
 
@@ -134,10 +189,9 @@ impl Clause<'_> {
     }
 
     fn names(&self, format: Format) -> bool {
-        let sub = if format == Format::Json { "json" } else { "yaml" };
         match (self.main, self.sub) {
             ("*", "*") | ("application", "*") => true,
-            (main, own) => main == "application" && own == sub,
+            (main, own) => main == "application" && own == format.sub(),
         }
     }
 
@@ -164,7 +218,8 @@ impl Clause<'_> {
             _ => return None,
         };
         let transform = match kind? {
-            "Table" if offer.table => Transform::Table,
+            // A table has no protobuf form; what the client takes next may have one.
+            "Table" if offer.table && format != Format::Protobuf => Transform::Table,
             "PartialObjectMetadata" => Transform::Partial,
             "PartialObjectMetadataList" => Transform::PartialList,
             _ => return None,
@@ -216,9 +271,7 @@ pub fn content(headers: &HeaderMap) -> Result<Format, Status> {
     match media_type(headers).as_str() {
         "" | "application/json" => Ok(Format::Json),
         "application/yaml" => Ok(Format::Yaml),
-        "application/vnd.kubernetes.protobuf" => Err(unsupported(
-            "protobuf bodies are not served yet - accepted media types include: application/json, application/yaml",
-        )),
+        "application/vnd.kubernetes.protobuf" => Ok(Format::Protobuf),
         _ => Err(unsupported(&format!(
             "the body of the request was in an unknown format - accepted media types include: {MEDIA_TYPES}"
         ))),

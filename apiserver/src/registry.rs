@@ -40,6 +40,7 @@ use store::Store;
 use crate::admission::Chain;
 use crate::answer::{self, Request, Response};
 use crate::authorize::Authorizer;
+use crate::negotiate;
 use crate::request::{Context, ResourcePath};
 
 use resource::Endpoint;
@@ -115,7 +116,8 @@ impl Registry {
     /// for the caller to send.
     pub async fn handle(&self, context: Context, path: ResourcePath, request: Request) -> Response {
         let pretty = answer::is_pretty(request.uri().query(), request.headers());
-        answer::unless_refused(self.answer(&context, &path, request, pretty).await, pretty)
+        let style = negotiate::style(request.headers(), pretty);
+        answer::unless_refused(self.answer(&context, &path, request, pretty).await, style)
     }
 
     /// The endpoint that serves a resource in a version.

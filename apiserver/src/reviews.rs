@@ -52,7 +52,8 @@ pub fn is_review(path: &ResourcePath) -> bool {
 impl Reviews {
     /// Answers a question.
     pub async fn handle(&self, context: &Context, path: &ResourcePath, request: Request, pretty: bool) -> Response {
-        answer::unless_refused(self.answer(context, path, request, pretty).await, pretty)
+        let style = negotiate::style(request.headers(), pretty);
+        answer::unless_refused(self.answer(context, path, request, pretty).await, style)
     }
 
     async fn answer(
@@ -76,13 +77,7 @@ impl Reviews {
         let body = decode(&bytes, format, &kind, context)?;
         let asked = Asked { context, path, body };
         let answer = self.ask(asked, &kind).await?;
-        Ok(match accept.format {
-            Format::Yaml => {
-                let text = serde_yaml_ng::to_string(&answer).map_err(Status::internal)?;
-                answer::bytes(StatusCode::CREATED, Format::Yaml.content_type(), text)
-            }
-            _ => answer::json(StatusCode::CREATED, &answer, accept.pretty),
-        })
+        Ok(answer::value(StatusCode::CREATED, &answer, accept.style()))
     }
 
     async fn ask(&self, asked: Asked<'_>, kind: &GroupVersionKind) -> Result<Value, Status> {
@@ -137,7 +132,10 @@ fn decode(bytes: &[u8], format: Format, kind: &GroupVersionKind, context: &Conte
         }
         _ => bytes,
     };
-    let body = schema::decode_body(text, kind)?;
+    let body = match format {
+        Format::Protobuf => api::protobuf::decode_body(bytes, kind)?,
+        _ => schema::decode_body(text, kind)?,
+    };
     if body.gvk != *kind {
         let (found, expected) = (body.gvk.api_version(), kind.api_version());
         return Err(Status::bad_request(format!(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 
-use super::{Context, Request, Response, Target, protobuf};
+use super::{Context, Request, Response, Target};
 use crate::answer;
 use crate::authenticate::Authenticator;
 use crate::connect::Connects;
@@ -67,10 +67,6 @@ impl Routes {
         if connect::is_connect(path) {
             return self.connects.handle(&context, path, request, pretty).await;
         }
-        let request = match protobuf::as_json(path, request).await {
-            Ok(request) => request,
-            Err(status) => return answer::refuse(&status, pretty),
-        };
         if reviews::is_review(path) {
             return self.reviews.handle(&context, path, request, pretty).await;
         }

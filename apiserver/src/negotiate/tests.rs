@@ -21,7 +21,14 @@ fn the_best_clause_that_can_be_served_wins() {
         ("*/*", Format::Json, None),
         ("application/*", Format::Json, None),
         ("application/yaml", Format::Yaml, None),
-        ("application/vnd.kubernetes.protobuf,application/json", Format::Json, None),
+        ("application/vnd.kubernetes.protobuf,application/json", Format::Protobuf, None),
+        ("application/json,application/vnd.kubernetes.protobuf", Format::Json, None),
+        // A table has no protobuf form.
+        (
+            "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io",
+            Format::Json,
+            table,
+        ),
         ("application/yaml;q=0.5,application/json;q=0.9", Format::Json, None),
         (
             "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
@@ -30,7 +37,7 @@ fn the_best_clause_that_can_be_served_wins() {
         ),
         (
             "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json",
-            Format::Json,
+            Format::Protobuf,
             partial,
         ),
         ("application/json;as=Unheard;v=v1;g=meta.k8s.io,application/json", Format::Json, None),
@@ -54,15 +61,34 @@ fn nothing_acceptable_is_406() {
 }
 
 #[test]
-fn bodies_are_json_or_yaml() {
+fn bodies_have_three_forms() {
     let mut headers = HeaderMap::new();
     assert_eq!(content(&headers), Ok(Format::Json));
-    for (text, format) in [("application/json; charset=utf-8", Format::Json), ("application/yaml", Format::Yaml)] {
+    let forms = [
+        ("application/json; charset=utf-8", Format::Json),
+        ("application/yaml", Format::Yaml),
+        ("application/vnd.kubernetes.protobuf", Format::Protobuf),
+    ];
+    for (text, format) in forms {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(text).unwrap());
         assert_eq!(content(&headers), Ok(format), "{text}");
     }
-    for text in ["application/vnd.kubernetes.protobuf", "text/plain"] {
+    for text in ["application/cbor", "text/plain"] {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(text).unwrap());
         assert_eq!(content(&headers).unwrap_err().reason, Reason::UnsupportedMediaType, "{text}");
+    }
+}
+
+#[test]
+fn refusals_are_written_as_answers_are() {
+    let cases = [
+        ("", Format::Json),
+        ("application/vnd.kubernetes.protobuf", Format::Protobuf),
+        ("application/json, application/vnd.kubernetes.protobuf", Format::Json),
+        ("application/yaml", Format::Yaml),
+        ("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io", Format::Json),
+    ];
+    for (text, format) in cases {
+        assert_eq!(style(&headers(text), false).format, format, "{text}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::protobuf::{self, EncodeError};
 use api::schema::Column;
 use api::{Status, Value};
 use bytes::Bytes;
@@ -126,13 +127,7 @@ impl Call<'_> {
 
     /// Answers with a tree as it is.
     pub(crate) fn value(&self, code: StatusCode, value: &Value) -> Response {
-        match self.accept.format {
-            Format::Json => answer::json(code, value, self.accept.pretty),
-            Format::Yaml => {
-                let text = serde_yaml_ng::to_string(value).expect("a tree of JSON values always encodes");
-                answer::bytes(code, Format::Yaml.content_type(), text)
-            }
-        }
+        answer::value(code, value, self.accept.style())
     }
 
     /// Answers with a list of stored objects.
@@ -140,6 +135,7 @@ impl Call<'_> {
         let trees = |items: Vec<Arc<Stored>>| items.into_iter().map(|item| item.tree());
         match self.accept.transform {
             None if self.accept.format == Format::Json && !self.accept.pretty => Ok(self.spliced(meta, items)),
+            None if self.accept.format == Format::Protobuf => self.protobuf_list(meta, trees(items)),
             None => {
                 let items = trees(items).map(|tree| without_type(self.endpoint.served(tree)));
                 Ok(self.value(StatusCode::OK, &self.list_value(meta, items.collect())))
@@ -159,6 +155,15 @@ impl Call<'_> {
                 Ok(self.value(StatusCode::OK, &layout.table(meta.to_value(), rows, true)))
             }
         }
+    }
+
+    /// Answers with a list of which only one item at a time is a tree.
+    fn protobuf_list(&self, meta: &ListMeta, items: impl Iterator<Item = Value>) -> Result<Response, Status> {
+        let table = self.endpoint.table;
+        let gvk = api::GroupVersionKind::new(table.group, table.version, table.list_kind);
+        let items = items.map(|tree| Ok::<_, EncodeError>(self.endpoint.served(tree)));
+        let body = protobuf::encode_list(&gvk, &meta.to_value(), items).map_err(|error| answer::not_encoded(&error))?;
+        Ok(answer::bytes(StatusCode::OK, Format::Protobuf.content_type(), body))
     }
 
     /// A list as a tree.

@@ -101,22 +101,23 @@ impl Call<'_> {
             return DeleteOptions::from_query(self.context);
         }
         let gvk = GroupVersionKind::new("", "v1", "DeleteOptions");
+        if format == Format::Protobuf {
+            let body = api::protobuf::decode_body(body, &gvk)?;
+            let gvk = &body.gvk;
+            check_options(gvk.kind.as_str(), || gvk.api_version())?;
+            return DeleteOptions::from_tree(&body.value);
+        }
         let json;
         let text = match format {
-            Format::Json => body,
             Format::Yaml => {
                 let tree: Value = serde_yaml_ng::from_slice(body).map_err(|e| Status::bad_request(e.to_string()))?;
                 json = tree.to_string();
                 json.as_bytes()
             }
+            _ => body,
         };
         let read = api::schema::interpret(text).map_err(Status::bad_request)?;
-        if !matches!(read.kind.as_str(), "" | "DeleteOptions") {
-            let (kind, version) = (read.kind, read.api_version);
-            let scheme = "pkg/runtime/scheme.go:111";
-            let message = format!("no kind {kind:?} is registered for version {version:?} in scheme {scheme:?}");
-            return Err(Status::bad_request(message));
-        }
+        check_options(read.kind.as_str(), || read.api_version.clone())?;
         let mut tree: Value = serde_json::from_slice(text).map_err(|error| Status::bad_request(error.to_string()))?;
         // DeleteOptions are the same in every group that has them.
         meta::as_object_mut(&mut tree).insert("apiVersion".to_owned(), "v1".into());
@@ -361,4 +362,14 @@ fn mark_deleting(object: &mut Value, now: Timestamp) {
         meta::set(object, "deletionTimestamp", api::time::seconds(now).into());
     }
     meta::set(object, "deletionGracePeriodSeconds", 0.into());
+}
+
+/// Refuses a body of a deletion that says it is something else than its options.
+fn check_options(kind: &str, version: impl Fn() -> String) -> Result<(), Status> {
+    if matches!(kind, "" | "DeleteOptions") {
+        return Ok(());
+    }
+    let (version, scheme) = (version(), "pkg/runtime/scheme.go:111");
+    let message = format!("no kind {kind:?} is registered for version {version:?} in scheme {scheme:?}");
+    Err(Status::bad_request(message))
 }

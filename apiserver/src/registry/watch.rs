@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use api::protobuf;
 use api::schema;
 use api::{Status, Value};
 use bytes::Bytes;
@@ -51,6 +52,7 @@ impl Call<'_> {
             source: cache.watch(initial.revision).map_err(|gone| too_old(initial.revision, gone.oldest)),
             endpoint: self.endpoint.clone(),
             matcher,
+            format: self.accept.format,
             form,
             initial: initial.objects.into_iter(),
             end_of_initial: initial.marked.then_some(initial.revision),
@@ -65,7 +67,7 @@ impl Call<'_> {
             Some((Ok::<_, std::convert::Infallible>(bytes), stream))
         });
         let mut response = Response::new(Body::from_stream(stream));
-        let content_type = HeaderValue::from_static(Format::Json.content_type());
+        let content_type = HeaderValue::from_static(self.accept.format.stream_type());
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
         Ok(response)
     }
@@ -120,6 +122,7 @@ struct Stream {
     source: Result<Watcher<Stored>, Status>,
     endpoint: Arc<Endpoint>,
     matcher: Matcher,
+    format: Format,
     form: Form,
     initial: std::vec::IntoIter<Arc<Stored>>,
     end_of_initial: Option<u64>,
@@ -230,7 +233,7 @@ impl Stream {
     }
 
     fn write_object(&mut self, out: &mut Vec<u8>, kind: &str, raw: &Bytes, revision: u64) {
-        if matches!(self.form, Form::Full) {
+        if matches!(self.form, Form::Full) && self.format == Format::Json {
             out.extend_from_slice(b"{\"type\":\"");
             out.extend_from_slice(kind.as_bytes());
             out.extend_from_slice(b"\",\"object\":");
@@ -241,7 +244,7 @@ impl Stream {
         match self.endpoint.collection.tree(raw, revision) {
             Ok(stored) => {
                 let object = self.transformed(stored);
-                write_frame(out, kind, &object);
+                self.write_frame(out, kind, &object);
             }
             Err(status) => self.fail(out, &status),
         }
@@ -284,21 +287,34 @@ impl Stream {
             Form::Full => object,
             _ => self.transformed(object),
         };
-        write_frame(out, "BOOKMARK", &object);
+        self.write_frame(out, "BOOKMARK", &object);
     }
 
     fn fail(&mut self, out: &mut Vec<u8>, status: &Status) {
-        write_frame(out, "ERROR", &status.to_value());
+        self.write_frame(out, "ERROR", &status.to_value());
         self.over = true;
     }
-}
 
-fn write_frame(out: &mut Vec<u8>, kind: &str, object: &Value) {
-    out.extend_from_slice(b"{\"type\":\"");
-    out.extend_from_slice(kind.as_bytes());
-    out.extend_from_slice(b"\",\"object\":");
-    serde_json::to_writer(&mut *out, object).expect("trees always encode");
-    out.extend_from_slice(b"}\n");
+    fn write_frame(&mut self, out: &mut Vec<u8>, kind: &str, object: &Value) {
+        if self.format == Format::Protobuf {
+            return self.write_protobuf(out, kind, object);
+        }
+        out.extend_from_slice(b"{\"type\":\"");
+        out.extend_from_slice(kind.as_bytes());
+        out.extend_from_slice(b"\",\"object\":");
+        serde_json::to_writer(&mut *out, object).expect("trees always encode");
+        out.extend_from_slice(b"}\n");
+    }
+
+    fn write_protobuf(&mut self, out: &mut Vec<u8>, kind: &str, object: &Value) {
+        match protobuf::encode_object(object) {
+            Ok(bytes) => protobuf::write_event(out, kind, &bytes),
+            Err(error) => {
+                tracing::warn!(%error, "a watch ends at an object without a protobuf form");
+                self.over = true;
+            }
+        }
+    }
 }
 
 /// An object of a kind with nothing in it, as Go writes it.

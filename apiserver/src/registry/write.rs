@@ -38,15 +38,20 @@ pub(crate) fn decode(
     gvk: &GroupVersionKind,
     validation: FieldValidation,
 ) -> Result<Value, Status> {
+    if format == Format::Protobuf {
+        let body = api::protobuf::decode_body(body, gvk)?;
+        check_kind(&body.gvk, gvk)?;
+        return Ok(body.value);
+    }
     let mut repeated = None;
     let json;
     let text = match format {
-        Format::Json => body,
         Format::Yaml => {
             repeated = yaml::repeated_key(body);
             json = yaml::to_json(body, gvk)?;
             &json
         }
+        _ => body,
     };
     let body = schema::decode_body(text, gvk)?;
     if let Some(line) = repeated {
@@ -55,21 +60,27 @@ pub(crate) fn decode(
         report(call, &[shown], gvk, validation)?;
     }
     report(call, &body.strict, gvk, validation)?;
-    if body.gvk.kind != gvk.kind || body.gvk.group != gvk.group {
-        let (kind, version) = (&body.gvk.kind, &body.gvk.version);
+    check_kind(&body.gvk, gvk)?;
+    Ok(body.value)
+}
+
+/// Refuses a body of another kind or version than the route takes.
+fn check_kind(found: &GroupVersionKind, gvk: &GroupVersionKind) -> Result<(), Status> {
+    if found.kind != gvk.kind || found.group != gvk.group {
+        let (kind, version) = (&found.kind, &found.version);
         let hub = hub_package(&gvk.group);
         return Err(Status::bad_request(format!(
             "{kind} in version {version:?} cannot be handled as a {expected}: converting ({version}.{kind}) to ({hub}.{expected}): unknown conversion",
             expected = gvk.kind
         )));
     }
-    let (found, expected) = (body.gvk.api_version(), gvk.api_version());
+    let (found, expected) = (found.api_version(), gvk.api_version());
     if found != expected {
         return Err(Status::bad_request(format!(
             "the API version in the data ({found}) does not match the expected API version ({expected})"
         )));
     }
-    Ok(body.value)
+    Ok(())
 }
 
 /// The name of upstream's package for a group, as its messages have it.

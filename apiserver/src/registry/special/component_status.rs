@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use crate::answer::{self, Response};
-use crate::negotiate::{Accept, Format, MetaVersion, Transform};
+use crate::negotiate::{Accept, MetaVersion, Transform};
 use crate::registry::Registry;
 use crate::registry::table::partial;
 use crate::request::{ResourcePath, Verb};
@@ -30,13 +30,7 @@ pub(super) async fn answer(registry: &Registry, path: &ResourcePath, accept: Acc
         }
         _ => return Err(Status::method_not_supported("", "componentstatuses", path.verb.word())),
     };
-    Ok(match accept.format {
-        Format::Json => answer::json(StatusCode::OK, &value, accept.pretty),
-        Format::Yaml => {
-            let text = serde_yaml_ng::to_string(&value).expect("a tree of JSON values always encodes");
-            answer::bytes(StatusCode::OK, Format::Yaml.content_type(), text)
-        }
-    })
+    Ok(answer::value(StatusCode::OK, &value, accept.style()))
 }
 
 fn component(name: &str, error: Option<String>) -> Value {

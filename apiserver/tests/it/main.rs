@@ -3,3 +3,4 @@
 mod front;
 mod invalid;
 mod server;
+mod streams;

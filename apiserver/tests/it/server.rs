@@ -14,6 +14,9 @@ use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tokio_rustls::TlsConnector;
 
+/// A connection after its protocol has been switched.
+pub(crate) type Upgraded = TokioIo<hyper::upgrade::Upgraded>;
+
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const ADMIN_TOKEN: &str = "test-admin";
 const USER_TOKEN: &str = "test-user";
@@ -50,6 +53,11 @@ impl Answer {
 impl Running {
     /// Starts a server on a free port of 127.0.0.1 and waits for `/readyz`.
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_, _| Vec::new()).await
+    }
+
+    /// The same with further flags, made from the server's authority and a directory for files.
+    pub(crate) async fn start_with(more: impl FnOnce(&pki::Authority, &std::path::Path) -> Vec<String>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
         let tokens = format!("{ADMIN_TOKEN},admin,1,\"system:masters\"\n{USER_TOKEN},jane,2,\"readers\"\n");
@@ -58,7 +66,7 @@ impl Running {
         let authority = pki::Authority::create("test-authority", now).unwrap();
         let serving = authority.issue(&pki::Profile::server("kube-apiserver", ["127.0.0.1"]), now).unwrap();
         serving.store(path("tls.crt").as_ref(), path("tls.key").as_ref()).unwrap();
-        let flags = Flags::parse_from([
+        let flags = [
             "apiserver".to_owned(),
             "--bind-address=127.0.0.1".to_owned(),
             "--secure-port=0".to_owned(),
@@ -66,7 +74,8 @@ impl Running {
             format!("--tls-private-key-file={}", path("tls.key")),
             format!("--data-dir={}", path("store")),
             format!("--token-auth-file={}", path("tokens.csv")),
-        ]);
+        ];
+        let flags = Flags::parse_from(flags.into_iter().chain(more(&authority, directory.path())));
         let (stop, drain) = Drain::new();
         let mut config = flags.args.into_config().await.unwrap();
         // Endpoints may not name a loopback address or port 0.
@@ -108,6 +117,21 @@ impl Running {
             .header("host", "127.0.0.1")
             .header("user-agent", "test/1.0")
             .header("authorization", format!("Bearer {token}"))
+    }
+
+    /// Sends one request on a connection of its own, and keeps the connection when the server switches protocols.
+    pub(crate) async fn upgrade(&self, request: http::request::Builder) -> (StatusCode, HeaderMap, Option<Upgraded>) {
+        let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let stream = self.connector.connect(name, stream).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::task::spawn(connection.with_upgrades());
+        let mut answer = sender.send_request(request.body(Full::new(Bytes::new())).unwrap()).await.unwrap();
+        let (code, headers) = (answer.status(), answer.headers().clone());
+        if code != StatusCode::SWITCHING_PROTOCOLS {
+            return (code, headers, None);
+        }
+        (code, headers, Some(TokioIo::new(hyper::upgrade::on(&mut answer).await.unwrap())))
     }
 
     /// Sends one request on a connection of its own.

@@ -1,7 +1,7 @@
 //! Flags, under upstream's names.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -200,9 +200,6 @@ fn taint(text: &str) -> Result<Taint, Error> {
     let (key, value) = rest.split_once('=').map_or((rest, None), |(key, value)| (key, Some(value.to_owned())));
     Ok(Taint { key: key.to_owned(), value, effect: effect.to_owned(), time_added: None })
 }
-
-/// An address that stands for "unknown yet".
-pub(crate) const UNSPECIFIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 #[cfg(test)]
 mod tests {

@@ -133,6 +133,25 @@ impl Cgroups {
         }
     }
 
+    /// Uids of pods that have a cgroup.
+    pub(crate) fn uids(&self) -> Vec<String> {
+        let mut uids = Vec::new();
+        if !self.enabled {
+            return uids;
+        }
+        for qos in [Qos::Guaranteed, Qos::Burstable, Qos::BestEffort] {
+            for hierarchy in self.all_hierarchies() {
+                let path = hierarchy.join(self.class(qos).trim_start_matches('/'));
+                let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+                let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+                uids.extend(names.filter_map(|name| name.strip_prefix("pod").map(str::to_owned)));
+            }
+        }
+        uids.sort();
+        uids.dedup();
+        uids
+    }
+
     /// The runtime makes directories in every hierarchy, not only in those set here.
     fn all_hierarchies(&self) -> Vec<PathBuf> {
         if self.tree == Tree::Unified {

@@ -48,6 +48,9 @@ async fn orphans(kubelet: Arc<Kubelet>, pods: Informer<Pod>) -> Result<(), cri::
             tracing::info!(uid, "removing a pod that nobody wants any more");
             remove(&kubelet, &uid).await?;
         }
+        for uid in kubelet.cgroups.uids().iter().filter(|uid| !kubelet.pods.contains(uid)) {
+            kubelet.cgroups.remove(uid);
+        }
         if !pause(&kubelet, ORPHANS).await {
             return Ok(());
         }

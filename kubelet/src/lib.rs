@@ -18,6 +18,7 @@ mod cgroups;
 mod config;
 mod error;
 mod events;
+mod eviction;
 mod housekeeping;
 mod images;
 mod kubelet;

@@ -85,31 +85,20 @@ fn read(directory: &Path, kubelet: &Kubelet) -> BTreeMap<String, Arc<Pod>> {
 
 /// A pod as the API would have made it, with a uid that depends on nothing but the text and the node.
 fn parse(text: &str, node: &str) -> Result<Pod, String> {
-    let mut pod: Pod = serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?;
-    let name = pod.metadata.name.clone().ok_or("the pod has no name")?;
-    let spec = pod.spec.as_mut().filter(|spec| !spec.containers.is_empty()).ok_or("the pod has no containers")?;
+    let mut tree: api::Value = serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?;
+    if tree.get("kind").and_then(api::Value::as_str) != Some("Pod") {
+        return Err("the manifest is no pod".into());
+    }
+    let name = api::meta::name(&tree).to_owned();
     let hash: String = Sha256::digest(format!("{node}\n{text}")).iter().take(16).map(|b| format!("{b:02x}")).collect();
+    tree["metadata"]["name"] = format!("{name}-{node}").into();
+    if api::meta::namespace(&tree).is_empty() {
+        tree["metadata"]["namespace"] = "default".into();
+    }
+    complete(&mut tree)?;
+    let mut pod: Pod = serde_json::from_value(tree).map_err(|error| error.to_string())?;
+    let spec = pod.spec.get_or_insert_default();
     spec.node_name = Some(node.to_owned());
-    set_defaults(spec);
-    let annotations = pod.metadata.annotations.get_or_insert_default();
-    annotations.insert(HASH.into(), hash.clone());
-    annotations.insert(SOURCE.into(), "file".into());
-    annotations.entry(SEEN.into()).or_insert_with(|| api::time::seconds(daemon::clock::now()));
-    pod.metadata.uid = Some(hash);
-    pod.metadata.name = Some(format!("{name}-{node}"));
-    pod.metadata.namespace.get_or_insert_with(|| "default".into());
-    pod.status = None;
-    Ok(pod)
-}
-
-/// The defaults that running a pod depends on. What only the API shows is set there, on the mirror.
-fn set_defaults(spec: &mut k8s_openapi::api::core::v1::PodSpec) {
-    spec.restart_policy.get_or_insert_with(|| "Always".into());
-    spec.dns_policy.get_or_insert_with(|| "ClusterFirst".into());
-    spec.scheduler_name.get_or_insert_with(|| "default-scheduler".into());
-    spec.termination_grace_period_seconds.get_or_insert(30);
-    spec.enable_service_links.get_or_insert(true);
-    spec.security_context.get_or_insert_default();
     if spec.priority_class_name.as_deref() == Some(NODE_CRITICAL) {
         spec.priority.get_or_insert(NODE_CRITICAL_PRIORITY);
     }
@@ -119,29 +108,33 @@ fn set_defaults(spec: &mut k8s_openapi::api::core::v1::PodSpec) {
     if !tolerations.contains(&everything) {
         tolerations.push(everything);
     }
-    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
-        container.termination_message_path.get_or_insert_with(|| "/dev/termination-log".into());
-        container.termination_message_policy.get_or_insert_with(|| "File".into());
-        let image = container.image.clone().unwrap_or_default();
-        let latest = image.ends_with(":latest") || !image.rsplit('/').next().unwrap_or_default().contains([':', '@']);
-        let policy = if latest { "Always" } else { "IfNotPresent" };
-        container.image_pull_policy.get_or_insert_with(|| policy.into());
-        for probe in [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe] {
-            if let Some(probe) = probe {
-                probe.timeout_seconds.get_or_insert(1);
-                probe.period_seconds.get_or_insert(10);
-                probe.success_threshold.get_or_insert(1);
-                probe.failure_threshold.get_or_insert(3);
-            }
-        }
-        if let Some(resources) = &mut container.resources {
-            let limits = resources.limits.clone().unwrap_or_default();
-            let requests = resources.requests.get_or_insert_default();
-            for (name, limit) in limits {
-                requests.entry(name).or_insert(limit);
-            }
-        }
+    let annotations = pod.metadata.annotations.get_or_insert_default();
+    annotations.insert(HASH.into(), hash.clone());
+    annotations.insert(SOURCE.into(), "file".into());
+    annotations.entry(SEEN.into()).or_insert_with(|| api::time::seconds(daemon::clock::now()));
+    pod.metadata.uid = Some(hash);
+    pod.status = None;
+    Ok(pod)
+}
+
+/// Defaults and validation, as on the API's way in.
+fn complete(tree: &mut api::Value) -> Result<(), String> {
+    let strategy = kinds::strategy("", "pods");
+    let namespace = api::meta::namespace(tree).to_owned();
+    let request = kinds::Request {
+        now: daemon::clock::now(),
+        namespace: &namespace,
+        version: "v1",
+        user: "",
+        groups: &[],
+        user_uid: "",
+    };
+    if let Some(id) = api::schema::table().type_of("", "v1", "Pod") {
+        api::schema::apply_defaults(id, tree);
     }
+    strategy.default(tree, &request);
+    let errors = kinds::validate::create(strategy, tree, true, &request);
+    if errors.is_empty() { Ok(()) } else { Err(format!("{errors:?}")) }
 }
 
 /// Makes missing mirrors, replaces outdated ones, removes those of pods that are gone.
@@ -202,7 +195,8 @@ mod tests {
 
     #[test]
     fn what_is_no_pod_is_refused() {
-        assert!(parse("kind: Pod\nmetadata: {}\nspec: {containers: []}", "n").is_err());
+        assert!(parse("kind: Pod\nmetadata: {name: x}\nspec: {containers: []}", "n").is_err());
+        assert!(parse("kind: Service\nmetadata: {name: x}", "n").is_err());
         assert!(parse("[", "n").is_err());
     }
 }

@@ -33,7 +33,10 @@ pub(crate) struct Objects {
 /// An object, or that it does not exist.
 type Answer<K> = Option<Arc<K>>;
 
-struct Kept<K>(Mutex<HashMap<(String, String), (Instant, Answer<K>)>>);
+/// Namespace and name.
+type Key = (String, String);
+
+struct Kept<K>(Mutex<HashMap<Key, (Instant, Answer<K>)>>);
 
 impl<K> Default for Kept<K> {
     fn default() -> Self {

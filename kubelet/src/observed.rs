@@ -93,10 +93,6 @@ impl PodObserved {
         self.running().next().is_some()
     }
 
-    pub(crate) fn any_ready_sandbox(&self) -> bool {
-        self.sandboxes.iter().any(|sandbox| sandbox.ready)
-    }
-
     pub(crate) fn sort(&mut self) {
         self.sandboxes.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.id.cmp(&b.id)));
         self.containers.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.id.cmp(&b.id)));

@@ -20,7 +20,7 @@ use crate::pods::Pods;
 use crate::probe::Probes;
 use crate::statuses::{self, Statuses};
 use crate::tokens::Tokens;
-use crate::{housekeeping, manifests, server, watch};
+use crate::{eviction, housekeeping, manifests, server, watch};
 
 /// Tasks get this long to end after the drain started. Containers go on.
 const JOIN: Duration = Duration::from_secs(5);
@@ -73,6 +73,7 @@ pub async fn run_with(
     start_statuses(&kubelet);
     let pods = start_sources(&kubelet, &informers);
     housekeeping::start(&kubelet, pods);
+    eviction::start(&kubelet);
     drain.cancelled().await;
     kubelet.pods.clear();
     kubelet.probes.clear();

@@ -17,6 +17,7 @@ use crate::status;
 /// Pods worked on at a time.
 pub(crate) const WORKERS: usize = 8;
 
+#[derive(Clone)]
 struct Entry {
     status: PodStatus,
     /// Nothing of the pod is left on the node.
@@ -78,10 +79,8 @@ impl Statuses {
         self.entries.lock().remove(uid);
     }
 
-    /// Status, whether the pod is done, and what the API knew last.
-    fn get(&self, uid: &str) -> Option<(PodStatus, bool, Option<(PodStatus, u64)>)> {
-        let entries = self.entries.lock();
-        entries.get(uid).map(|entry| (entry.status.clone(), entry.is_finished, entry.known.clone()))
+    fn get(&self, uid: &str) -> Option<Entry> {
+        self.entries.lock().get(uid).cloned()
     }
 
     fn set_known(&self, uid: &str, pod: &Pod) {
@@ -93,7 +92,7 @@ impl Statuses {
 
 /// Brings one pod's status to the API server.
 pub(crate) async fn sync(kubelet: Arc<Kubelet>, uid: String) -> Result<Option<Duration>, kube::Error> {
-    let Some((wanted, is_finished, known)) = kubelet.statuses.get(&uid) else { return Ok(None) };
+    let Some(Entry { status: wanted, is_finished, known }) = kubelet.statuses.get(&uid) else { return Ok(None) };
     let Some(view) = kubelet.pods.get(&uid) else { return Ok(None) };
     let is_static = pod::is_static(&view.pod);
     let target = if is_static { kubelet.pods.mirror(&view.pod) } else { Some(view.pod.clone()) };

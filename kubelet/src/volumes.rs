@@ -42,6 +42,10 @@ fn directory(root: &Path, uid: &str, plugin: &str, name: &str) -> PathBuf {
     pod_directory(root, uid).join("volumes").join(format!("kubernetes.io~{plugin}")).join(name)
 }
 
+pub(crate) fn empty_dir_path(root: &Path, uid: &str, name: &str) -> PathBuf {
+    directory(root, uid, "empty-dir", name)
+}
+
 /// Makes or refreshes every volume. Idempotent.
 pub(crate) async fn prepare(kubelet: &Kubelet, pod: &Pod, pod_ips: &[String]) -> Result<Volumes, Failure> {
     let mut volumes = Volumes::new();
@@ -58,7 +62,7 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, pod_ips: &[String]) 
     let uid = pod::uid(pod);
     let group = pod::spec(pod).security_context.as_ref().and_then(|context| context.fs_group);
     if let Some(source) = &volume.empty_dir {
-        let path = directory(root, uid, "empty-dir", &volume.name);
+        let path = empty_dir_path(root, uid, &volume.name);
         mount::empty_dir(&path, source, group)?;
         return Ok(Mounted { path, read_only: false });
     }

@@ -77,7 +77,8 @@ fn nothing_there_yet() {
 #[test]
 fn restart_policies() {
     use State::{Exited, Running};
-    let rows: [(&str, [(&str, State, i32); 2], Vec<usize>, bool); 6] = [
+    type Row = (&'static str, [(&'static str, State, i32); 2], Vec<usize>, bool);
+    let rows: [Row; 6] = [
         ("Always", [("a", Running, 0), ("b", Running, 0)], vec![], false),
         ("Always", [("a", Running, 0), ("b", Exited, 0)], vec![1], false),
         ("OnFailure", [("a", Exited, 0), ("b", Exited, 1)], vec![1], false),

@@ -71,8 +71,8 @@ fn time(nanoseconds: i64) -> String {
 }
 
 fn container_summary(name: &str, stats: &ContainerStats) -> Value {
-    let cpu = stats.cpu.clone().unwrap_or_default();
-    let memory = stats.memory.clone().unwrap_or_default();
+    let cpu = stats.cpu.unwrap_or_default();
+    let memory = stats.memory.unwrap_or_default();
     let layer = stats.writable_layer.clone().unwrap_or_default();
     let value = |value: Option<cri::v1::UInt64Value>| value.map(|value| value.value);
     let working_set = value(memory.working_set_bytes);

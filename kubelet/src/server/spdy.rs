@@ -24,7 +24,6 @@ pub(super) enum Event {
 pub(super) enum Command {
     Data(u32, Bytes),
     End(u32),
-    Refuse(u32),
     Pong(u32),
     Accept(u32),
 }
@@ -113,7 +112,6 @@ async fn write<W: AsyncWrite + Unpin>(writer: &mut W, encoder: &mut Encoder, com
             }
         }
         Command::End(stream) => writer.write_all(&spdy::data(stream, &[], true)).await?,
-        Command::Refuse(stream) => writer.write_all(&spdy::reset(stream)).await?,
         Command::Pong(id) => writer.write_all(&spdy::ping(id)).await?,
         Command::Accept(stream) => writer.write_all(&encoder.syn_reply(stream, &[])).await?,
     }

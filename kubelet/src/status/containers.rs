@@ -239,19 +239,29 @@ fn bare_id(status: &ContainerStatus) -> &str {
     id.strip_prefix("containerd://").unwrap_or(id)
 }
 
+/// What was last said about the very same container: a restart of this program must not make it look unready until
+/// its probes have run again.
+fn before<'a>(inputs: &'a Inputs<'_>, status: &ContainerStatus) -> Option<&'a ContainerStatus> {
+    let old = inputs.old;
+    let mut all = old.container_statuses.iter().flatten().chain(old.init_container_statuses.iter().flatten());
+    all.find(|old| old.name == status.name && old.container_id == status.container_id)
+}
+
 fn is_started(inputs: &Inputs<'_>, status: &ContainerStatus) -> bool {
     if status.state.as_ref().is_none_or(|s| s.running.is_none()) {
         return false;
     }
     match inputs.readiness.startup(&status.name, bare_id(status)) {
         None => true,
-        Some(result) => result == Some(ProbeResult::Success),
+        Some(None) => before(inputs, status).is_some_and(|before| before.started == Some(true)),
+        Some(Some(result)) => result == ProbeResult::Success,
     }
 }
 
 fn is_ready(inputs: &Inputs<'_>, status: &ContainerStatus) -> bool {
     match inputs.readiness.readiness(&status.name, bare_id(status)) {
         None => true,
-        Some(result) => result == Some(ProbeResult::Success),
+        Some(None) => before(inputs, status).is_some_and(|before| before.ready),
+        Some(Some(result)) => result == ProbeResult::Success,
     }
 }

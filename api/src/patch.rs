@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::field::{FieldErrors, Path};
 use crate::schema::{self, TypeId};
 use crate::status::Details;
-use crate::{Reason, Status};
+use crate::{GroupVersion, Reason, Status};
 
 /// Operations that one JSON patch may have.
 pub const MAX_JSON_PATCH_OPERATIONS: usize = 10_000;
@@ -123,34 +123,80 @@ pub fn apply(kind: PatchType, original: &Value, patch: &[u8], id: TypeId, strict
     schema::check_syntax(patch).map_err(|_| Error::Malformed("invalid JSON patch".to_owned()))?;
     let (tree, problems) = schema::parse_untyped(patch).map_err(Error::Malformed)?;
     let mut strict_problems = if strict { problems } else { Vec::new() };
-    let (patched, shown) = match kind {
+    let names_its_kind = original.get("kind").is_some();
+    let (patched, read, shown) = match kind {
         PatchType::Json => {
             let operations = json::Operations::read(tree)?;
             if strict {
                 strict_problems = operations.strict_problems(&strict_problems);
             }
-            shown_whole(operations.apply(original.clone())?)
+            (operations.apply(original.clone())?, Reader::Decoder, None)
         }
-        PatchType::Merge => shown_whole(merge::apply(original, tree, strict)?),
+        PatchType::Merge => (merge::apply(original, tree, strict)?, Reader::Decoder, None),
         PatchType::Strategic => {
             let patch = strategic::object(tree)?;
-            let shown = go_text(&Value::Object(patch.clone()));
-            (strategic::apply(original, patch, id)?, shown)
+            let shown = Value::Object(patch.clone());
+            (strategic::apply(original, patch, id)?, Reader::Converter, Some(shown))
         }
         PatchType::Apply => unreachable!("server-side apply has its own engine"),
     };
-    let decode = if kind == PatchType::Strategic { schema::convert_value } else { schema::decode_value };
-    let decoded =
-        decode(patched, id).map_err(|error| Error::Undecodable { patched: shown.clone(), error: error.to_string() })?;
+    let show = |shown: &Option<Value>| shown.as_ref().map_or_else(|| patched.to_string(), go_text);
+    let refuse = |error: String| Error::Undecodable { patched: show(&shown), error };
+    let decoded = match read {
+        Reader::Converter => schema::convert_borrowed(&patched, id),
+        Reader::Decoder if names_its_kind => {
+            check_kind(&patched, id).map_err(refuse)?;
+            schema::decode_borrowed(&patched, id)
+        }
+        Reader::Decoder => schema::decode_borrowed(&patched, id),
+    };
+    let decoded = decoded.map_err(|error| refuse(error.to_string()))?;
     if strict {
         strict_problems.extend(decoded.strict);
     }
+    let shown = if strict_problems.is_empty() { String::new() } else { show(&shown) };
     Ok(Patched { value: decoded.value, strict: strict_problems, shown })
 }
 
-fn shown_whole(patched: Value) -> (Value, String) {
-    let shown = patched.to_string();
-    (patched, shown)
+/// What reads a patched object.
+enum Reader {
+    Decoder,
+    Converter,
+}
+
+/// A document says itself what it is: one that a patch has made something else is read as that, and refused.
+fn check_kind(patched: &Value, id: TypeId) -> Result<(), String> {
+    let text = |field: &str| match patched.get(field) {
+        None | Some(Value::Null) => Ok(""),
+        Some(Value::String(text)) => Ok(text.as_str()),
+        Some(other) => {
+            let word = json_word(other);
+            let error = format!("json: cannot unmarshal {word} into Go struct field .{field} of type string");
+            Err(format!("couldn't get version/kind; json parse error: {error}"))
+        }
+    };
+    let (api_version, kind) = (text("apiVersion")?, text("kind")?);
+    if kind.is_empty() {
+        return Err(format!("Object 'Kind' is missing in '{patched}'"));
+    }
+    if api_version.is_empty() {
+        return Err(format!("Object 'apiVersion' is missing in '{patched}'"));
+    }
+    let version =
+        GroupVersion::parse(api_version).ok_or_else(|| format!("unexpected GroupVersion string: {api_version}"))?;
+    let same = |[group, _, own]: [&str; 3]| group == version.group && own == kind;
+    let table = schema::table();
+    if table.get(id).kinds().any(same) {
+        return Ok(());
+    }
+    let Some(other) = table.type_of(&version.group, &version.version, kind) else {
+        let place = schema::SCHEME;
+        return Err(format!("no kind {kind:?} is registered for version {api_version:?} in scheme {place:?}"));
+    };
+    schema::decode_borrowed(patched, other).map_err(|error| error.to_string())?;
+    let [group, _, own] = table.get(id).kinds().next().unwrap_or_default();
+    let hub = group.split('.').next().filter(|name| !name.is_empty()).unwrap_or("core");
+    Err(format!("converting ({}.{kind}) to ({hub}.{own}): unknown conversion", version.version))
 }
 
 /// A tree as Go prints it with `%v`, which some messages contain.

@@ -28,8 +28,9 @@ use std::sync::OnceLock;
 
 use crate::GroupVersionKind;
 
-pub use body::{Body, TypeMeta, decode_body, interpret};
-pub use decode::{DecodeError, Decoded, convert_value, decode, decode_value};
+pub use body::{Body, SCHEME, TypeMeta, decode_body, interpret};
+pub use decode::{DecodeError, Decoded, decode, decode_value};
+pub(crate) use decode::{convert_borrowed, decode_borrowed};
 pub use defaults::apply_defaults;
 pub use resources::{Column, Group, Resource, ResponseKind, Subresource, Version};
 pub use syntax::check_syntax;

@@ -270,3 +270,21 @@ fn strategic_results_are_read_by_the_converter() {
     let message = odd.strict_error().message;
     assert!(message.contains("map[spec:map[containers:[map[name:c zoo:1]] foo:bar]]"), "{message}");
 }
+
+#[test]
+fn a_patch_may_not_change_what_an_object_is() {
+    let map = table().type_of("", "v1", "ConfigMap").unwrap();
+    let live = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": {"a": "b"}});
+    for (patch, want) in [
+        (json!({"kind": "Secret"}), "illegal base64 data at input byte 0"),
+        (json!({"kind": "Pod", "data": null}), "converting (v1.Pod) to (core.ConfigMap): unknown conversion"),
+        (
+            json!({"kind": "Foo"}),
+            r#"no kind "Foo" is registered for version "v1" in scheme "pkg/api/legacyscheme/scheme.go:30""#,
+        ),
+        (json!({"apiVersion": "a/b/c"}), "unexpected GroupVersion string: a/b/c"),
+    ] {
+        let error = apply(PatchType::Merge, &live, patch.to_string().as_bytes(), map, false).unwrap_err();
+        assert_eq!(error.to_string(), want, "{patch}");
+    }
+}

@@ -11,6 +11,8 @@ use crate::{GroupVersion, GroupVersionKind, Reason, Status};
 
 /// Upstream shows this much of a body that it does not recognise.
 const SUMMARY_BYTES: usize = 30;
+/// Upstream's name of the set of all kinds, which messages about unknown ones end with.
+pub const SCHEME: &str = "pkg/api/legacyscheme/scheme.go:30";
 
 /// A body that fits the kind it says it is.
 #[derive(Clone, Debug)]

@@ -66,13 +66,21 @@ pub fn decode_value(value: Value, id: TypeId) -> Result<Decoded, DecodeError> {
     decode_tree(value, Walk::default(), id)
 }
 
-/// As [`decode_value`], with the words and the order of problems of upstream's converter, which reads the result of
-/// a strategic merge patch: the first wrong type stops it, and an object's own unknown fields come last.
-pub fn convert_value(value: Value, id: TypeId) -> Result<Decoded, DecodeError> {
+/// As [`decode_value`], of a tree that is still needed.
+pub(crate) fn decode_borrowed(value: &Value, id: TypeId) -> Result<Decoded, DecodeError> {
+    decode_tree(value, Walk::default(), id)
+}
+
+/// As [`decode_borrowed`], with the words and the order of problems of upstream's converter, which reads the result
+/// of a strategic merge patch: the first wrong type stops it, and an object's own unknown fields come last.
+pub(crate) fn convert_borrowed(value: &Value, id: TypeId) -> Result<Decoded, DecodeError> {
     decode_tree(value, Walk { converts: true, ..Walk::default() }, id)
 }
 
-fn decode_tree(value: Value, mut walk: Walk, id: TypeId) -> Result<Decoded, DecodeError> {
+fn decode_tree<'de, D>(value: D, mut walk: Walk, id: TypeId) -> Result<Decoded, DecodeError>
+where
+    D: Deserializer<'de, Error = serde_json::Error>,
+{
     let result = walk.root(id).deserialize(value);
     walk.finish(result).map_err(|failure| match failure {
         Failure::Refused(error) => error,

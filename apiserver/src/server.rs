@@ -32,8 +32,11 @@ use crate::request::User;
 use crate::reviews::Reviews;
 use crate::serve::{self, InProcess};
 
-/// How long the server's own tasks may take to end.
-const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long connections may take to end once they have been asked to.
+const CONNECTIONS_END_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the server's own tasks may take after that. The caches' drivers have no end of their own, because they serve open
+/// requests to the last, and nothing to finish either.
+const TASKS_END_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Why a server cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -169,10 +172,11 @@ impl Server {
             .into_iter()
             .map(|listener| serve::serve(listener, self.tls.clone(), self.front.clone(), &connections));
         futures::future::join(futures::future::join_all(serving), waiting).await;
-        for tasks in [connections, self.tasks] {
-            if let Err(error) = tasks.join(END_TIMEOUT).await {
-                tracing::warn!(%error, "ended some of the server's tasks");
-            }
+        if let Err(error) = connections.join(CONNECTIONS_END_TIMEOUT).await {
+            tracing::warn!(%error, "ended connections that were still open");
+        }
+        if let Err(error) = self.tasks.join(TASKS_END_TIMEOUT).await {
+            tracing::debug!(%error, "ended the server's tasks");
         }
         Ok(())
     }

@@ -121,6 +121,12 @@ pub fn parse_cidr(text: &str) -> Option<(IpAddr, u8)> {
     (bits <= max).then_some((ip, bits))
 }
 
+/// Whether a block lies in another one and is smaller.
+pub fn is_within((ip, bits): (IpAddr, u8), (whole, whole_bits): (IpAddr, u8)) -> bool {
+    let same_family = ip.is_ipv4() == whole.is_ipv4();
+    same_family && bits > whole_bits && masked(ip, whole_bits) == masked(whole, whole_bits)
+}
+
 fn masked(ip: IpAddr, bits: u8) -> IpAddr {
     match ip {
         IpAddr::V4(ip) => {

@@ -51,6 +51,8 @@ const SUBDOMAIN_MESSAGE: &str = "a lowercase RFC 1123 subdomain must consist of 
 const KEY_MESSAGE: &str =
     "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
 
+const CASELESS_MESSAGE: &str = "an RFC 1123 subdomain must consist of alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
+
 /// The longest DNS label.
 pub const LABEL_MAX: usize = 63;
 /// The longest DNS subdomain.
@@ -128,6 +130,18 @@ pub fn subdomain(value: &str) -> Complaints {
     }
     if !is_subdomain(value) {
         found.push(regex_message(SUBDOMAIN_MESSAGE, SUBDOMAIN_FMT, &["example.com"]));
+    }
+    found
+}
+
+/// A DNS subdomain, capitals allowed.
+pub fn subdomain_caseless(value: &str) -> Complaints {
+    let mut found = Complaints::new();
+    if value.len() > SUBDOMAIN_MAX {
+        found.push(max_len(SUBDOMAIN_MAX));
+    }
+    if !is_subdomain(&value.to_ascii_lowercase()) {
+        found.push(regex_message(CASELESS_MESSAGE, SUBDOMAIN_FMT, &["Example.com"]));
     }
     found
 }

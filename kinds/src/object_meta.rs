@@ -113,6 +113,13 @@ pub fn immutable(new: &Value, old: &Value, path: &Path<'_>, errors: &mut FieldEr
     }
 }
 
+/// The same where upstream's generated validation finds it, which does not show the new value.
+pub fn immutable_unshown(new: &Value, old: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    if !crate::tree::same(new, old) {
+        errors.invalid(path, Value::Null, IMMUTABLE);
+    }
+}
+
 fn namespace(object: &Value, namespaced: bool, path: &Path<'_>, errors: &mut FieldErrors) {
     let path = path.child("namespace");
     match (namespaced, meta::namespace(object)) {

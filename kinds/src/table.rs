@@ -7,28 +7,54 @@ use crate::apps::{
 use crate::batch::{cron_job::CronJob, job::Job};
 use crate::coordination::lease::{Lease, LeaseCandidate};
 use crate::core::{
-    config_map::ConfigMap, endpoints::Endpoints, event::CoreEvent, event::Event, namespace::Namespace, node::Node,
-    pod::Pod, replication_controller::ReplicationController, secret::Secret, service::Service,
+    config_map::ConfigMap,
+    endpoints::Endpoints,
+    event::CoreEvent,
+    event::Event,
+    limit_range::LimitRange,
+    namespace::Namespace,
+    node::Node,
+    persistent_volume::PersistentVolume,
+    persistent_volume_claim::PersistentVolumeClaim,
+    pod::Pod,
+    pod_template::{ComponentStatus, PodTemplate},
+    replication_controller::ReplicationController,
+    resource_quota::ResourceQuota,
+    secret::Secret,
+    service::Service,
     service_account::ServiceAccount,
 };
 use crate::discovery::endpoint_slice::EndpointSlice;
+use crate::networking::address::{IpAddress, ServiceCidr};
+use crate::networking::{ingress::Ingress, ingress_class::IngressClass, network_policy::NetworkPolicy};
+use crate::node::RuntimeClass;
 use crate::plain::{PathNamed, Plain};
 use crate::policy::disruption_budget::PodDisruptionBudget;
 use crate::rbac::binding::{ClusterRoleBinding, RoleBinding};
 use crate::rbac::role::{ClusterRole, Role};
 use crate::scheduling::priority_class::PriorityClass;
+use crate::storage::{
+    capacity::CsiStorageCapacity, classes::StorageClass, classes::VolumeAttributesClass, csi_driver::CsiDriver,
+    csi_node::CsiNode, volume_attachment::VolumeAttachment,
+};
 use crate::strategy::Strategy;
 
 /// The strategy of a built-in resource; a plain one for resources not listed.
 pub fn strategy(group: &str, resource: &str) -> &'static dyn Strategy {
     match (group, resource) {
+        ("", "componentstatuses") => &ComponentStatus,
         ("", "configmaps") => &ConfigMap,
         ("", "endpoints") => &Endpoints,
         ("", "events") => &CoreEvent,
+        ("", "limitranges") => &LimitRange,
         ("", "namespaces") => &Namespace,
         ("", "nodes") => &Node,
+        ("", "persistentvolumeclaims") => &PersistentVolumeClaim,
+        ("", "persistentvolumes") => &PersistentVolume,
         ("", "pods") => &Pod,
+        ("", "podtemplates") => &PodTemplate,
         ("", "replicationcontrollers") => &ReplicationController,
+        ("", "resourcequotas") => &ResourceQuota,
         ("", "secrets") => &Secret,
         ("", "serviceaccounts") => &ServiceAccount,
         ("", "services") => &Service,
@@ -43,12 +69,24 @@ pub fn strategy(group: &str, resource: &str) -> &'static dyn Strategy {
         ("coordination.k8s.io", "leases") => &Lease,
         ("discovery.k8s.io", "endpointslices") => &EndpointSlice,
         ("events.k8s.io", "events") => &Event,
+        ("networking.k8s.io", "ingressclasses") => &IngressClass,
+        ("networking.k8s.io", "ingresses") => &Ingress,
+        ("networking.k8s.io", "ipaddresses") => &IpAddress,
+        ("networking.k8s.io", "networkpolicies") => &NetworkPolicy,
+        ("networking.k8s.io", "servicecidrs") => &ServiceCidr,
+        ("node.k8s.io", "runtimeclasses") => &RuntimeClass,
         ("policy", "poddisruptionbudgets") => &PodDisruptionBudget,
         ("rbac.authorization.k8s.io", "clusterrolebindings") => &ClusterRoleBinding,
         ("rbac.authorization.k8s.io", "clusterroles") => &ClusterRole,
         ("rbac.authorization.k8s.io", "rolebindings") => &RoleBinding,
         ("rbac.authorization.k8s.io", "roles") => &Role,
         ("scheduling.k8s.io", "priorityclasses") => &PriorityClass,
+        ("storage.k8s.io", "csidrivers") => &CsiDriver,
+        ("storage.k8s.io", "csinodes") => &CsiNode,
+        ("storage.k8s.io", "csistoragecapacities") => &CsiStorageCapacity,
+        ("storage.k8s.io", "storageclasses") => &StorageClass,
+        ("storage.k8s.io", "volumeattachments") => &VolumeAttachment,
+        ("storage.k8s.io", "volumeattributesclasses") => &VolumeAttributesClass,
         ("apiregistration.k8s.io", _) => &PathNamed,
         _ => &Plain,
     }

@@ -39,9 +39,16 @@ pub(crate) fn of_template(template: &Value, path: &Path<'_>) -> Vec<String> {
     warnings
 }
 
-/// The replacement of a node label that is going away.
+/// What to do about a node label that is going away.
 pub(crate) fn deprecated_node_label(key: &str) -> Option<String> {
     let replacement = match key {
+        "app.kubernetes.io/created-by" => return Some("deprecated since v1.9".to_owned()),
+        "scheduler.alpha.kubernetes.io/preferAvoidPods" => {
+            return Some("deprecated since v1.22; use Taints and Tolerations instead".to_owned());
+        }
+        "node-role.kubernetes.io/master" => {
+            return Some("use \"node-role.kubernetes.io/control-plane\" instead".to_owned());
+        }
         "failure-domain.beta.kubernetes.io/zone" => "topology.kubernetes.io/zone",
         "failure-domain.beta.kubernetes.io/region" => "topology.kubernetes.io/region",
         "beta.kubernetes.io/instance-type" => "node.kubernetes.io/instance-type",

@@ -22,7 +22,7 @@ const fn source(field: &'static str, check: Check) -> Source {
     Source { field, shown: field, shown_extra: field, check }
 }
 
-pub(super) const LONG_PORTAL: &str = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.";
+pub(crate) const LONG_PORTAL: &str = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.";
 const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 const DISK_PORT: &str = "must be between 1 and 255, inclusive";
 
@@ -150,10 +150,15 @@ pub(crate) fn nfs(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
 }
 
 fn iscsi(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    iscsi_or(value, "must be valid format starting with iqn, eui, or naa", path, errors);
+}
+
+/// Validates an iSCSI source; `unknown` is the complaint about a name of no known form.
+pub(crate) fn iscsi_or(value: &Value, unknown: &str, path: &Path<'_>, errors: &mut FieldErrors) {
     require(value, &["targetPortal"], path, errors);
     match text(value, "iqn") {
         "" => errors.required(&path.child("iqn"), ""),
-        name => iscsi_name(name, &path.child("iqn"), errors),
+        name => iscsi_name(name, unknown, &path.child("iqn"), errors),
     }
     let lun = int(value, "lun");
     for complaint in in_range(lun, 0, 255) {
@@ -164,11 +169,11 @@ fn iscsi(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         errors.required(&path.child("secretRef"), "");
     }
     if let Some(name) = opt_text(value, "initiatorName") {
-        iscsi_name(name, &path.child("initiatorname"), errors);
+        iscsi_name(name, unknown, &path.child("initiatorname"), errors);
     }
 }
 
-fn iscsi_name(name: &str, path: &Path<'_>, errors: &mut FieldErrors) {
+fn iscsi_name(name: &str, unknown: &str, path: &Path<'_>, errors: &mut FieldErrors) {
     let well_formed = match name.get(..3) {
         Some("iqn") => is_iqn(name),
         Some(kind @ ("eui" | "naa")) => {
@@ -177,7 +182,7 @@ fn iscsi_name(name: &str, path: &Path<'_>, errors: &mut FieldErrors) {
             rest.chars().count() == digits + 1 && rest.chars().skip(1).all(|c| c.is_ascii_alphanumeric())
         }
         _ => {
-            errors.invalid(path, name, "must be valid format starting with iqn, eui, or naa");
+            errors.invalid(path, name, unknown);
             return;
         }
     };
@@ -208,7 +213,7 @@ fn is_iqn(name: &str) -> bool {
         && !target.contains(char::is_whitespace)
 }
 
-fn flocker(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+pub(crate) fn flocker(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let (name, uuid) = (text(value, "datasetName"), text(value, "datasetUUID"));
     if name.is_empty() && uuid.is_empty() {
         errors.required(path, "one of datasetName and datasetUUID is required");
@@ -227,12 +232,12 @@ pub(crate) fn rbd(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     require(value, &["image"], path, errors);
 }
 
-fn cinder(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+pub(crate) fn cinder(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     require(value, &["volumeID"], path, errors);
     secret_name(value, path, errors);
 }
 
-fn secret_name(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+pub(crate) fn secret_name(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     if some(value, "secretRef").is_some_and(|secret| text(secret, "name").is_empty()) {
         errors.required(&path.child("secretRef").child("name"), "");
     }

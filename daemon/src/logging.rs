@@ -1,5 +1,7 @@
 //! Logging to standard error through `tracing`.
 
+use std::io::IsTerminal as _;
+
 use clap::ValueEnum;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -38,7 +40,11 @@ pub fn init(filter: &str, format: Format) -> Result<(), Error> {
     let parsed = EnvFilter::try_new(filter).map_err(|source| Error::Filter { filter: filter.to_owned(), source })?;
     let registry = tracing_subscriber::registry().with(parsed);
     let done = match format {
-        Format::Text => registry.with(fmt::layer().with_writer(std::io::stderr).with_target(true)).try_init(),
+        Format::Text => registry
+            .with(
+                fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).with_target(true),
+            )
+            .try_init(),
         Format::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init(),
     };
     done.map_err(|_| Error::Twice)

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 
 #[path = "samples.rs"]
-mod samples;
+pub(super) mod samples;
 
 const TABLE: (&str, &str) = ("accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
 const PARTIALS: (&str, &str) = ("accept", "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io");
@@ -69,7 +69,9 @@ impl Subject {
         let table = server.send(Verb::List, &self.collection, &[TABLE], "").await;
         self.expect("table", &table, &[200]);
         let cells = table.body["rows"][0]["cells"].as_array().map_or(0, Vec::len);
-        if cells == 0 || cells != self.table.columns.len() {
+        // Upstream's row of an address has one cell more than it has columns.
+        let extra = usize::from(self.table.name == "ipaddresses");
+        if cells == 0 || cells > self.table.columns.len() + extra || cells < self.table.columns.len() {
             let columns = self.table.columns.len();
             self.failures.push(format!("{}: {cells} cells in {columns} columns", self.table.name));
         }

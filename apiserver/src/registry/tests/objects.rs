@@ -96,3 +96,85 @@ async fn watches_tell_everything_once() {
     assert_eq!(left["object"]["metadata"]["labels"]["on"], "yes", "as the client knew it");
     assert_eq!(left["object"]["metadata"]["resourceVersion"], hidden["metadata"]["resourceVersion"]);
 }
+
+#[tokio::test]
+async fn an_expired_page_can_be_continued_at_the_newest_version() {
+    let server = server().await;
+    for name in ["a", "b", "c"] {
+        server.create(MAPS, &config_map(name, &json!({}))).await;
+    }
+    let first = server.list(&format!("{MAPS}?limit=1")).await.body;
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    server.create(MAPS, &config_map("d", &json!({}))).await;
+    let store = &server.registry.store;
+    store.compact(store.revision().await.unwrap()).await.unwrap();
+    let expired = server.list(&format!("{MAPS}?limit=1&continue={token}")).await;
+    assert_eq!((expired.code, expired.body["reason"].as_str()), (410, Some("Expired")), "{expired:?}");
+    let fresh = expired.body["metadata"]["continue"].as_str().unwrap();
+    let rest = server.list(&format!("{MAPS}?continue={fresh}")).await;
+    assert_eq!(names(&rest.body), ["b", "c", "d"], "inconsistent, but going on: {rest:?}");
+    let old = server.list(&format!("{MAPS}?resourceVersion=2&resourceVersionMatch=Exact")).await;
+    assert_eq!(old.body["message"], "The resourceVersion for the provided list is too old.");
+}
+
+#[tokio::test]
+async fn concurrent_patches_are_all_kept() {
+    let server = Arc::new(server().await);
+    server.create(MAPS, &config_map("a", &json!({}))).await;
+    let patches = (0..20).map(|n| {
+        let server = server.clone();
+        async move {
+            let patch = json!({"data": {format!("k{n}"): "v"}});
+            let answer = server.patch(&format!("{MAPS}/a"), "merge", &patch).await;
+            assert_eq!(answer.code, 200, "{answer:?}");
+        }
+    });
+    futures::future::join_all(patches).await;
+    let map = server.get(&format!("{MAPS}/a")).await.body;
+    assert_eq!(map["data"].as_object().unwrap().len(), 20);
+}
+
+#[tokio::test]
+async fn watches_can_be_tables_or_metadata() {
+    let server = server().await;
+    server.create(MAPS, &config_map("a", &json!({"k": "v"}))).await;
+    let table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let mut events = server.watch(MAPS, &table).await;
+    let first = events.next().await.unwrap();
+    assert_eq!(first["object"]["kind"], "Table");
+    assert!(!first["object"]["columnDefinitions"].as_array().unwrap().is_empty());
+    server.create(MAPS, &config_map("b", &json!({}))).await;
+    let second = events.next().await.unwrap();
+    assert_eq!(second["object"]["rows"][0]["cells"][0], "b");
+    assert_eq!(second["object"]["columnDefinitions"], json!([]), "columns are told once");
+    let partial = [("accept", "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io")];
+    let mut events = server.watch(&format!("{MAPS}?fieldSelector=metadata.name%3Db"), &partial).await;
+    let only = events.next().await.unwrap();
+    assert_eq!(only["object"]["kind"], "PartialObjectMetadata");
+    assert_eq!(only["object"]["metadata"]["name"], "b");
+    assert!(only["object"].get("data").is_none());
+}
+
+#[tokio::test]
+async fn the_server_follows_its_own_objects() {
+    use crate::objects::{Change, Objects as _, Ref};
+    use futures::StreamExt as _;
+
+    let server = server().await;
+    let registry = &server.registry;
+    let maps = Ref::collection("", "configmaps", "default");
+    let a = Ref { name: "a", ..maps };
+    registry.create(maps, config_map("a", &json!({}))).await.unwrap();
+    registry.list_newest(maps).await.unwrap();
+    let mut changes = registry.changes("", "configmaps");
+    let mut next = async || tokio::time::timeout(Duration::from_secs(10), changes.next()).await.unwrap().unwrap();
+    assert!(matches!(next().await, Change::Put(object) if api::meta::name(&object) == "a"));
+    assert!(matches!(next().await, Change::Synced));
+    let mut object = (*registry.read(a).await.unwrap()).clone();
+    object["data"] = json!({"k": "v"});
+    registry.update(a, "", object).await.unwrap();
+    assert!(matches!(next().await, Change::Put(object) if object["data"]["k"] == "v"));
+    registry.delete(a).await.unwrap();
+    assert!(matches!(next().await, Change::Deleted(object) if object["data"]["k"] == "v"));
+    assert!(registry.read(a).await.is_err());
+}

@@ -18,7 +18,7 @@ pub(crate) fn life(cluster: &Cluster) -> Result<()> {
 }
 
 fn config(data: &str) -> String {
-    format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: settings}}, data: {{{data}}}}}")
+    format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: settings}}\ndata: {{{data}}}\n")
 }
 
 /// Create, change, prune a field.

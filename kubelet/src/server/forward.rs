@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 
 use super::exec::switch;
 use super::spdy::{self, Command, Commands, Event};
+use super::websocket::closed;
 use super::{Context, Failure, bad_request, internal, not_found};
 
 const SPDY_PROTOCOL: &str = "portforward.k8s.io";
@@ -96,7 +97,7 @@ async fn tunnel(socket: WebSocket, place: Arc<Option<PathBuf>>) {
                 break;
             }
         }
-        let _ = writer.send(Message::Close(None)).await;
+        let _ = writer.send(closed()).await;
     };
     let served = spdy::serve(inner, move |events, commands| forward(place, events, commands));
     tokio::join!(served, inward, outward);

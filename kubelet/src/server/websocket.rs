@@ -1,6 +1,6 @@
 //! Exec and attach over a WebSocket.
 
-use axum::extract::ws::{Message, WebSocket};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use tokio::sync::mpsc;
@@ -43,7 +43,7 @@ pub(super) async fn serve<F>(
                 return;
             }
         }
-        let _ = writer.send(Message::Close(None)).await;
+        let _ = writer.send(closed()).await;
     };
     let work = async {
         tokio::join!(session(incoming, outgoing), send);
@@ -54,6 +54,11 @@ pub(super) async fn serve<F>(
         // The client left: the session notices by its closed channel, and ends.
         () = receive => work.await,
     }
+}
+
+/// The end of a stream that went well: clients take a close without a code for a broken connection.
+pub(super) fn closed() -> Message {
+    Message::Close(Some(CloseFrame { code: close_code::NORMAL, reason: Utf8Bytes::default() }))
 }
 
 fn incoming_of(received: Received) -> Option<Incoming> {

@@ -1,5 +1,6 @@
 //! The form with two channels per port: data, and errors.
 
+use crate::server::websocket::closed;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -68,7 +69,7 @@ pub(super) async fn serve(socket: WebSocket, place: Arc<Option<PathBuf>>, ports:
                 return;
             }
         }
-        let _ = writer.send(Message::Close(None)).await;
+        let _ = writer.send(closed()).await;
     };
     let work = async {
         tokio::join!(join_all(connections), send);

@@ -35,7 +35,7 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
         let role = roles.get("", &name);
         let wanted = role.and_then(|role| {
             let rules = plan::rules(&role, &roles.list());
-            (rules != role.rules.clone().unwrap_or_default()).then(|| (role, rules))
+            (rules != role.rules.clone().unwrap_or_default()).then_some((role, rules))
         });
         let api = Api::<ClusterRole>::all(context.client.clone());
         async move {

@@ -64,7 +64,7 @@ impl<O: Object + Resource<Scope = NamespaceResourceScope>> Snapshot<'_, O> {
         let matching = |it: &ControllerRevision| claim::matches(self.selector, it.metadata.labels.as_ref());
         let claims = claim::sort(self.owner.meta(), all.list_in(&namespace), matching);
         let mut mine = claim::settle(client, self.owner, claims).await?;
-        mine.sort_by(|one, other| order(one).cmp(&order(other)));
+        mine.sort_by_key(|it| order(it));
         let (mut current, old): (Vec<_>, Vec<_>) = mine.into_iter().partition(|it| self.is_current(it));
         let next = old.iter().map(|it| it.revision.unwrap_or(0)).max().unwrap_or(0) + 1;
         let api = Api::<ControllerRevision>::namespaced(client.clone(), &namespace);

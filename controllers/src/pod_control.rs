@@ -116,11 +116,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_ends_with_its_batch() {
+        let outcome = |number: usize, failing: usize| if number == failing { Err(number) } else { Ok(()) };
         for (count, failing, calls, succeeded) in [(10, 99, 10, 10), (10, 0, 1, 0), (10, 4, 7, 6), (0, 0, 0, 0)] {
             let called = AtomicUsize::new(0);
             let act = |number| {
                 called.fetch_add(1, Ordering::Relaxed);
-                async move { if number == failing { Err(number) } else { Ok(()) } }
+                std::future::ready(outcome(number, failing))
             };
             let (done, failure) = slow_start(count, act).await;
             assert_eq!((called.load(Ordering::Relaxed), done), (calls, succeeded), "{count} failing at {failing}");

@@ -121,6 +121,8 @@ pub(crate) const DESCRIPTORS: &[Descriptor] = &[
     ),
     descriptor!("daemonset-controller", "daemonset", "daemon-set-controller", true, crate::daemonset::run),
     descriptor!("job-controller", "job", "job-controller", true, crate::job::run),
+    descriptor!("cronjob-controller", "cronjob", "cronjob-controller", true, crate::cronjob::run),
+    descriptor!("statefulset-controller", "statefulset", "statefulset-controller", true, crate::statefulset::run),
 ];
 
 /// Refuses names that no controller has.

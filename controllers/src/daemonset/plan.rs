@@ -88,7 +88,7 @@ impl<'a> Observed<'a> {
     /// Some pod was made of the template with this hash.
     pub(super) fn uses(&self, hash: Option<&String>) -> bool {
         let label = |pod: &Arc<Pod>| pod.metadata.labels.as_ref().and_then(|it| it.get(HASH_LABEL)) == hash;
-        hash.is_some() && self.pods.values().flatten().any(|pod| label(pod))
+        hash.is_some() && self.pods.values().flatten().any(label)
     }
 
     /// One pod where there should be one, none elsewhere. `wait` says how long a node's failed pod has to stay.

@@ -30,8 +30,10 @@ pub(super) fn surges(set: &DaemonSet) -> bool {
     bounds(set, 1).is_some_and(|(surge, _)| surge > 0)
 }
 
+type Pair = (Option<Arc<Pod>>, Option<Arc<Pod>>);
+
 /// The new and the old pod of a node; nothing when there are more, which has to be put right first.
-fn pair(observed: &Observed<'_>, node: &str) -> Option<(Option<Arc<Pod>>, Option<Arc<Pod>>)> {
+fn pair(observed: &Observed<'_>, node: &str) -> Option<Pair> {
     let alive = observed.on(node).iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).cloned();
     let (new, old): (Vec<_>, Vec<_>) = alive.partition(|it| pod::is_updated(observed.set, it, observed.hash));
     (new.len() <= 1 && old.len() <= 1).then(|| (new.into_iter().next(), old.into_iter().next()))

@@ -51,11 +51,11 @@ fn told(plan: &Plan) -> Vec<String> {
 }
 
 fn status(plan: &Plan) -> DeploymentStatus {
-    let statuses = plan.steps.iter().filter_map(|step| match step {
+    let mut statuses = plan.steps.iter().filter_map(|step| match step {
         Step::Status(deployment) => deployment.status.clone(),
         _ => None,
     });
-    statuses.last().expect("the plan writes the status")
+    statuses.next_back().expect("the plan writes the status")
 }
 
 #[test]

@@ -60,6 +60,9 @@ type Wanted = BTreeMap<Identity, Endpoint>;
 /// Ports in an order of their own.
 type PortKey = Vec<(Option<String>, Option<i32>, Option<String>, Option<String>)>;
 
+/// Endpoints by the ports that they offer.
+type ByPorts = BTreeMap<PortKey, (Vec<EndpointPort>, Wanted)>;
+
 pub(super) fn plan(
     service: &Service,
     pods: &[Arc<Pod>],
@@ -135,13 +138,8 @@ fn plan_type(
 }
 
 /// By their ports, the endpoints there should be. Ports without any endpoint with an address count too.
-fn wanted(
-    service: &Service,
-    pods: &[Arc<Pod>],
-    zone: Zone<'_>,
-    type_: &str,
-) -> (BTreeMap<PortKey, (Vec<EndpointPort>, Wanted)>, Option<Missing>) {
-    let mut wanted: BTreeMap<PortKey, (Vec<EndpointPort>, Wanted)> = BTreeMap::new();
+fn wanted(service: &Service, pods: &[Arc<Pod>], zone: Zone<'_>, type_: &str) -> (ByPorts, Option<Missing>) {
+    let mut wanted = ByPorts::new();
     let mut missing = None;
     for pod in pods.iter().filter(|pod| is_backend(pod, true)) {
         let ports = ports(service, pod);

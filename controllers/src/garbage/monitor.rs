@@ -87,10 +87,9 @@ pub(super) async fn sync(shared: &Shared, context: &Context) -> Result<(), Error
         });
     }
     for resource in all.into_iter().filter(|it| is_collected(it)) {
-        if !state.running.contains_key(&resource) {
-            let running = start(shared, context, resource.clone());
-            state.running.insert(resource, running);
-        }
+        let entry = state.running.entry(resource);
+        let resource = entry.key().clone();
+        entry.or_insert_with(|| start(shared, context, resource));
     }
     Ok(())
 }

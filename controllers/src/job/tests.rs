@@ -127,7 +127,7 @@ fn a_deadline_ends_everything() {
     assert_eq!(world.step(), Some(Duration::from_secs(30)));
     world.now += SignedDuration::from_secs(30);
     world.steps();
-    assert!(world.has("Failed") && world.pods.iter().all(|pod| pods::is_terminal(pod)));
+    assert!(world.has("Failed") && world.pods.iter().all(pods::is_terminal));
     assert_eq!(world.events, ["DeadlineExceeded"]);
 }
 

@@ -21,6 +21,9 @@ use crate::Config;
 /// The conditions that are unknown when a node is silent.
 const CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 
+/// Name and uid of a node that is gone.
+pub(super) type Gone = (String, Option<String>);
+
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Judged {
     Alive,
@@ -53,7 +56,7 @@ impl Health {
     }
 
     /// Nodes that are new, and names and uids of those that are gone; the latter are forgotten.
-    pub(super) fn census(&mut self, nodes: &[Arc<Node>]) -> (Vec<Arc<Node>>, Vec<(String, Option<String>)>) {
+    pub(super) fn census(&mut self, nodes: &[Arc<Node>]) -> (Vec<Arc<Node>>, Vec<Gone>) {
         let new = nodes.iter().filter(|node| !self.knows(&node.name_any())).cloned().collect();
         let present: HashSet<String> = nodes.iter().map(|node| node.name_any()).collect();
         let gone: Vec<_> = self.nodes.iter().filter(|(name, _)| !present.contains(*name)).collect();

@@ -31,9 +31,10 @@ fn compare(one: &Pod, other: &Pod, on_node: &HashMap<&str, usize>, now: Timestam
         .then_with(|| pods::is_ready(one).cmp(&pods::is_ready(other)))
         .then_with(|| deletion_cost(one).cmp(&deletion_cost(other)))
         .then_with(|| neighbours(one).cmp(&neighbours(other)))
-        .then_with(|| by_age(one, other, (pods::ready_since(one), pods::ready_since(other)), now))
+        .then_with(|| by_age(pods::ready_since(one), pods::ready_since(other), now))
         .then_with(|| Reverse(restarts(one)).cmp(&Reverse(restarts(other))))
-        .then_with(|| by_age(one, other, (created(one), created(other)), now))
+        .then_with(|| by_age(created(one), created(other), now))
+        .then_with(|| one.metadata.uid.cmp(&other.metadata.uid))
 }
 
 fn bound(one: &Pod, other: &Pod) -> Ordering {
@@ -72,26 +73,46 @@ fn created(pod: &Pod) -> Option<Timestamp> {
     pod.metadata.creation_timestamp.as_ref().map(|time| time.0)
 }
 
-/// Younger first, but ages of the same magnitude are told apart by the uid: so not always the newest pods go, which
-/// would concentrate the old ones where they were.
-fn by_age(
-    one: &Pod,
-    other: &Pod,
-    (since_one, since_other): (Option<Timestamp>, Option<Timestamp>),
-    now: Timestamp,
-) -> Ordering {
-    match (since_one, since_other) {
-        (one, other) if one == other => Ordering::Equal,
-        (None, _) => Ordering::Less,
-        (_, None) => Ordering::Greater,
-        (Some(since_one), Some(since_other)) => magnitude(since_one, now)
-            .cmp(&magnitude(since_other, now))
-            .then_with(|| one.metadata.uid.cmp(&other.metadata.uid)),
-    }
+/// Younger first, by the magnitude of the age: so not always the newest pods go, which would concentrate the old ones
+/// where they were.
+///
+/// Upstream tells pods of one magnitude apart by their uids right here, unless their times are the same, which is no
+/// order at all: three pods can each come before the next. Here the uid decides at the very end.
+fn by_age(one: Option<Timestamp>, other: Option<Timestamp>, now: Timestamp) -> Ordering {
+    one.map(|since| magnitude(since, now)).cmp(&other.map(|since| magnitude(since, now)))
 }
 
 /// The logarithm of an age in nanoseconds.
 fn magnitude(since: Timestamp, now: Timestamp) -> i64 {
     let age = now.duration_since(since).as_nanos();
     u128::try_from(age).ok().and_then(u128::checked_ilog2).map_or(-1, i64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(at: usize) -> Arc<Pod> {
+        let second = at * 7 % 5;
+        let pod = json!({
+            "metadata": {"name": format!("p{at}"), "uid": format!("{:02}", at * 13 % 40),
+                         "creationTimestamp": format!("2026-01-01T00:00:0{second}Z")},
+            "spec": {"nodeName": "a", "containers": []},
+            "status": {"phase": "Running", "conditions": [
+                {"type": "Ready", "status": "True", "lastTransitionTime": format!("2026-01-01T00:00:1{second}Z")}]},
+        });
+        Arc::new(serde_json::from_value(pod).unwrap())
+    }
+
+    /// Sorting panics when the comparison is no order; it notices with this many.
+    #[test]
+    fn pods_of_few_different_ages_are_ordered() {
+        let mut pods: Vec<Arc<Pod>> = (0..40).map(pod).collect();
+        let related = pods.clone();
+        sort(&mut pods, &related, "2026-01-01T00:00:19Z".parse().unwrap());
+        let uids: Vec<&str> = pods.iter().filter_map(|p| p.metadata.uid.as_deref()).collect();
+        assert_eq!((uids.len(), uids[0]), (40, "04"));
+    }
 }

@@ -2,11 +2,15 @@
 //!
 //! The server is this build's own, or upstream's: see `cluster::program`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod basics;
 mod cluster;
 mod daemons;
 mod deployments;
 mod garbage;
 mod hollow;
+mod jobs;
 mod nodes;
 mod replicas;
+mod stateful;

@@ -24,6 +24,21 @@ async fn beat(api: &Api<Node>, name: &str) {
     api.patch_status(name, &PatchParams::default(), &Patch::Strategic(status)).await.unwrap();
 }
 
+/// Ready pods on the silent node, one of which does not tolerate that for long.
+async fn create_pods(pods: &Api<Pod>) {
+    for (name, seconds) in [("quick", 1), ("patient", 600)] {
+        let toleration =
+            |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
+        let pod = json!({"metadata": {"name": name, "finalizers": ["example.com/watch"]}, "spec": {"nodeName": "silent",
+            "tolerations": [toleration("node.kubernetes.io/unreachable"), toleration("node.kubernetes.io/not-ready")],
+            "containers": [{"name": "c", "image": "i"}]}});
+        pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+        let ready = json!({"status": {"phase": "Running", "conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": "2024-01-01T00:00:00Z"}]}});
+        pods.patch_status(name, &PatchParams::default(), &Patch::Strategic(ready)).await.unwrap();
+    }
+}
+
 fn taints(node: &Node) -> Vec<String> {
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
     taints.iter().map(|it| format!("{}:{}", it.key.trim_start_matches("node.kubernetes.io/"), it.effect)).collect()
@@ -63,17 +78,7 @@ async fn a_silent_node_is_marked_and_its_pods_move() {
     .await;
 
     let pods: Api<Pod> = cluster.api();
-    for (name, seconds) in [("quick", 1), ("patient", 600)] {
-        let toleration =
-            |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
-        let pod = json!({"metadata": {"name": name, "finalizers": ["example.com/watch"]}, "spec": {"nodeName": "silent",
-            "tolerations": [toleration("node.kubernetes.io/unreachable"), toleration("node.kubernetes.io/not-ready")],
-            "containers": [{"name": "c", "image": "i"}]}});
-        pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
-        let ready = json!({"status": {"phase": "Running", "conditions": [
-            {"type": "Ready", "status": "True", "lastTransitionTime": "2024-01-01T00:00:00Z"}]}});
-        pods.patch_status(name, &PatchParams::default(), &Patch::Strategic(ready)).await.unwrap();
-    }
+    create_pods(&pods).await;
     eventually("the silent node is unknown and tainted", || async {
         let node = nodes.get("silent").await.unwrap();
         let conditions = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();

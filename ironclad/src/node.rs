@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use daemon::{Drain, Tasks};
-use tracing::info;
+use tracing::{info, warn};
 
 pub(crate) use self::args::{NodeArgs, Settings};
 use self::containerd::Runtime;
@@ -29,6 +29,9 @@ pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 
 /// How long the agents may take to end.
 const JOIN: Duration = Duration::from_secs(15);
+
+/// How often the certificates' dates are looked at.
+const RENEWAL_CHECK: Duration = Duration::from_secs(600);
 
 /// How often the API server is asked whether it is ready, and every how many times that is logged.
 const SERVER_POLL: Duration = Duration::from_millis(50);
@@ -48,28 +51,53 @@ pub(crate) fn flags<A: clap::Args>(component: &str, list: &[String]) -> Result<A
     parsed.map(|flags| flags.args).with_context(|| format!("cannot use the flags of {component}: {list:?}"))
 }
 
-/// Runs a node until the drain.
+/// Runs a node until the drain. Its parts start anew when its certificates have been renewed; pods do not notice.
 pub(crate) async fn run(settings: Settings, drain: Drain) -> Result<()> {
     kernel::apply();
     let tasks = Tasks::new(drain.clone());
     let runtime = Runtime::start(&settings, &tasks)?;
-    let prepared = async {
-        let runtime = runtime.ready().await?;
-        images::import_own(&runtime, &settings.paths).await?;
-        if !NodeCredentials::present(&settings.paths) {
-            join::run(&settings).await?;
+    while !drain.is_draining() {
+        if let Some(outcome) = drain.run(prepare(&settings, &runtime)).await {
+            serve(&settings, &outcome?, &drain).await?;
         }
-        NodeCredentials::load(&settings.paths)
-    };
-    let Some(credentials) = drain.run(prepared).await.transpose()? else {
-        return Ok(());
-    };
-    if drain.run(server_ready(&settings, &credentials)).await.transpose()?.is_none() {
-        return Ok(());
     }
-    start_agents(&settings, &credentials, &tasks).await?;
-    drain.cancelled().await;
     Ok(tasks.join(JOIN).await?)
+}
+
+/// Everything that the agents need to be there.
+async fn prepare(settings: &Settings, runtime: &Runtime) -> Result<NodeCredentials> {
+    let runtime = runtime.ready().await?;
+    images::import_own(&runtime, &settings.paths).await?;
+    if !NodeCredentials::present(&settings.paths) {
+        join::run(settings).await?;
+    }
+    let credentials = NodeCredentials::load(&settings.paths)?;
+    server_ready(settings, &credentials).await?;
+    Ok(credentials)
+}
+
+/// Runs the agents until the drain, or until they need new certificates and have got them.
+async fn serve(settings: &Settings, credentials: &NodeCredentials, drain: &Drain) -> Result<()> {
+    let (stop, local) = drain.child();
+    let tasks = Tasks::new(local);
+    start_agents(settings, credentials, &tasks).await?;
+    drain.run(renewal(settings, credentials)).await;
+    stop.start();
+    Ok(tasks.join(JOIN).await?)
+}
+
+/// Returns when new certificates are on disk. A failure is tried again: a fifth of their life is left for it.
+async fn renewal(settings: &Settings, credentials: &NodeCredentials) {
+    loop {
+        tokio::time::sleep(RENEWAL_CHECK).await;
+        if !credentials.are_due(daemon::clock::now()) {
+            continue;
+        }
+        match join::renew(settings, credentials).await {
+            Ok(()) => return,
+            Err(error) => warn!("cannot renew the node's certificates yet: {error:#}"),
+        }
+    }
 }
 
 /// Waits for the API server: agents that start before it would wait for their own growing delays.

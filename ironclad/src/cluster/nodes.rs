@@ -145,7 +145,7 @@ fn command(name: &str, argv: &[&str]) -> CommandSpec {
     CommandSpec {
         name: name.to_owned(),
         argv: argv.iter().map(|&word| word.to_owned()).collect(),
-        env: [("PATH", PATH), ("HOME", "/root"), ("NO_COLOR", "1")].map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec(),
+        env: [("PATH", PATH), ("HOME", "/root")].map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec(),
         restart: Restart::Always,
         sockets: Vec::new(),
     }

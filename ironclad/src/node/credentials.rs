@@ -21,8 +21,6 @@ pub(crate) struct NodeCredentials {
     pub(crate) ca_pem: String,
     /// The kubelet as a client.
     pub(crate) kubelet: Credential,
-    /// The kubelet as a server.
-    pub(crate) serving: Credential,
     pub(crate) proxy: Credential,
     pub(crate) overlay: Credential,
 }
@@ -57,10 +55,15 @@ impl NodeCredentials {
         Ok(Self {
             ca_pem: pki::read(&paths.ca())?,
             kubelet: load(&directory, "kubelet-client")?,
-            serving: load(&directory, "kubelet-serving")?,
             proxy: load(&directory, "kube-proxy")?,
             overlay: load(&directory, "flannel")?,
         })
+    }
+
+    /// Whether one of them should be replaced.
+    pub(crate) fn are_due(&self, now: jiff::Timestamp) -> bool {
+        let mut all = [&self.kubelet, &self.proxy, &self.overlay].into_iter();
+        all.any(|credential| credential.certificate().is_ok_and(|facts| facts.is_due(now)))
     }
 
     /// Whether a node has them all already.

@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use tracing::{info, warn};
 
 use super::Settings;
-use super::credentials::profiles;
+use super::credentials::{NodeCredentials, profiles};
 use crate::client;
 use crate::paths::pair;
 
@@ -45,14 +45,23 @@ pub(crate) async fn run(settings: &Settings) -> Result<()> {
         tokio::time::sleep(RETRY).await;
     };
     pki::write_public(&settings.paths.ca(), &ca_pem)?;
-    let bootstrap = bearer(&settings.server, &ca_pem, token).await?;
-    let mut requester = bootstrap;
+    obtain(settings, &ca_pem, bearer(&settings.server, &ca_pem, token).await?).await
+}
+
+/// Replaces the node's certificates, asking with the one that is still valid.
+pub(crate) async fn renew(settings: &Settings, credentials: &NodeCredentials) -> Result<()> {
+    let config = client::config(&settings.server, &credentials.ca_pem, &credentials.kubelet).await?;
+    obtain(settings, &credentials.ca_pem, client::connect(config)?).await
+}
+
+/// Asks for all of the node's certificates, for the kubelet's first, which then asks for the others.
+async fn obtain(settings: &Settings, ca_pem: &str, mut requester: Client) -> Result<()> {
     for (name, profile) in profiles(&settings.name, settings.address) {
         let signer = signer(name);
         let credential = request(&requester, signer, &profile).await;
         let credential = credential.with_context(|| format!("cannot get the node's {name} certificate"))?;
         if signer == KUBELET_CLIENT {
-            requester = client::connect(client::config(&settings.server, &ca_pem, &credential).await?)?;
+            requester = client::connect(client::config(&settings.server, ca_pem, &credential).await?)?;
         }
         let (certificate, key) = pair(&settings.paths.pki(), name);
         credential.store(&certificate, &key)?;

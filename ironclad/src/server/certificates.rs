@@ -1,15 +1,14 @@
-//! Who gets a certificate: the approver of nodes' requests.
+//! Who gets a certificate: the approver of nodes' further requests.
 //!
-//! Upstream approves kubelets' client certificates (when the requester may: `nodeclient`, `selfnodeclient`) and nothing
-//! else. Nodes here ask for three more: their kubelet's serving certificate, and those of the proxy and the pod
-//! network, which upstream's installers hand out by other ways. Signing is left to the signing controller.
+//! Upstream's controller approves kubelets' client certificates and nothing else. Nodes here ask for three more: their
+//! kubelet's serving certificate, and those of the proxy and the pod network, which upstream's installers hand out by
+//! other ways. Signing is the signing controller's.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use daemon::{Drain, Tasks};
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{ListParams, PostParams};
@@ -28,8 +27,6 @@ const NODES_GROUP: &str = "system:nodes";
 enum Verdict {
     /// Somebody else's business.
     Leave,
-    /// Fine when the requester may create this subresource of requests.
-    IfAllowed(&'static str),
     /// Fine when the addresses are the node's to have.
     IfOwn(Vec<IpAddr>),
     /// Fine.
@@ -62,13 +59,6 @@ fn judge(
             && spec.usages.iter().flatten().any(|u| u == auth)
     };
     match spec.signer_name.as_str() {
-        "kubernetes.io/kube-apiserver-client-kubelet" if for_node && no_names && no_others && usages("client auth") => {
-            if user == request.common_name {
-                Verdict::IfAllowed("selfnodeclient")
-            } else {
-                Verdict::IfAllowed("nodeclient")
-            }
-        }
         "kubernetes.io/kubelet-serving" if for_node && no_others && usages("server auth") => {
             let own_name = request.dns_names.iter().all(|name| format!("{NODE_PREFIX}{name}") == user);
             let own = is_node && user == request.common_name && own_name && !request.ip_addresses.is_empty();
@@ -127,7 +117,6 @@ async fn consider(client: &Client, reserved: &Reserved, object: CertificateSigni
     let approved = match judge(&object.spec, &request) {
         Verdict::Leave => false,
         Verdict::Approve => true,
-        Verdict::IfAllowed(subresource) => may_create(client, &object, subresource).await?,
         Verdict::IfOwn(addresses) => {
             let own = are_own(client, reserved, &request.common_name, &addresses).await?;
             if !own {
@@ -137,30 +126,6 @@ async fn consider(client: &Client, reserved: &Reserved, object: CertificateSigni
         }
     };
     if approved { approve(client, object).await } else { Ok(()) }
-}
-
-async fn may_create(client: &Client, object: &CertificateSigningRequest, subresource: &str) -> Result<bool> {
-    let review = SubjectAccessReview {
-        spec: SubjectAccessReviewSpec {
-            user: object.spec.username.clone(),
-            groups: object.spec.groups.clone(),
-            uid: object.spec.uid.clone(),
-            extra: object.spec.extra.clone(),
-            resource_attributes: Some(ResourceAttributes {
-                group: Some("certificates.k8s.io".to_owned()),
-                resource: Some("certificatesigningrequests".to_owned()),
-                subresource: Some(subresource.to_owned()),
-                verb: Some("create".to_owned()),
-                version: Some("*".to_owned()),
-                ..ResourceAttributes::default()
-            }),
-            ..SubjectAccessReviewSpec::default()
-        },
-        ..SubjectAccessReview::default()
-    };
-    let answer = Api::<SubjectAccessReview>::all(client.clone()).create(&PostParams::default(), &review).await;
-    let answer = answer.context("cannot ask whether the requester may")?;
-    Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
 /// An address is a node's to have when it is no reserved one and no other node's.
@@ -194,7 +159,7 @@ async fn approve(client: &Client, mut object: CertificateSigningRequest) -> Resu
         type_: "Approved".to_owned(),
         status: "True".to_owned(),
         reason: Some("AutoApproved".to_owned()),
-        message: Some("Auto approving node certificate after SubjectAccessReview.".to_owned()),
+        message: Some("Auto approving a certificate that nodes have.".to_owned()),
         ..CertificateSigningRequestCondition::default()
     };
     object.status.get_or_insert_default().conditions.get_or_insert_default().push(condition);
@@ -204,3 +169,7 @@ async fn approve(client: &Client, mut object: CertificateSigningRequest) -> Resu
     info!(name, user = object.spec.username, "approved a node's certificate");
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "certificates/tests.rs"]
+mod tests;

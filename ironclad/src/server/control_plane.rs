@@ -25,6 +25,9 @@ use crate::paths::{ServerPaths, pair};
 /// How long the parts may take to end.
 const JOIN: Duration = Duration::from_secs(20);
 
+/// How often the server is asked whether it is ready.
+const READY_POLL: Duration = Duration::from_millis(10);
+
 const AUTHENTICATED: &str = "system:authenticated";
 const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 const SCHEDULER: &str = "system:kube-scheduler";
@@ -68,9 +71,30 @@ pub(crate) async fn run(mut settings: Settings, tasks: Tasks) -> Result<()> {
     config.serving = identities.serving.clone();
     config.listen.extend(sockets.into_iter().map(Listen::Given));
     let server = Server::start(config, tasks.drain().clone()).await.context("cannot start the API server")?;
-    start_parts(&settings, &identities, &server.clients(), &tasks)?;
-    server.serve().await?;
+    let clients = server.clients();
+    let parts = async {
+        // Before its first roles exist, the server refuses the parts, and they would wait for their own growing delays.
+        if tasks.drain().run(ready(&clients)).await.is_some() {
+            start_parts(&settings, &identities, &clients, &tasks)?;
+        }
+        anyhow::Ok(())
+    };
+    let (served, started) = futures::future::join(server.serve(), parts).await;
+    started?;
+    served?;
     Ok(tasks.join(JOIN).await?)
+}
+
+/// Waits until the server says that it is ready.
+async fn ready(clients: &Clients) {
+    let client = clients.client(apiserver::system());
+    loop {
+        let request = http::Request::get("/readyz").body(Vec::new()).expect("a plain request");
+        if client.request_text(request).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(READY_POLL).await;
+    }
 }
 
 fn start_parts(settings: &Arc<Settings>, identities: &Identities, clients: &Clients, tasks: &Tasks) -> Result<()> {
@@ -185,6 +209,8 @@ fn controller_flags(settings: &Settings) -> Vec<String> {
     let pki = settings.paths.pki();
     let file = |name: &str| pki.join(name).display().to_string();
     vec![
+        // The two that upstream leaves off unless nodes join with tokens.
+        "--controllers=*,bootstrapsigner,tokencleaner".to_owned(),
         "--use-service-account-credentials=true".to_owned(),
         "--allocate-node-cidrs=true".to_owned(),
         format!("--cluster-cidr={}", settings.cluster_range),

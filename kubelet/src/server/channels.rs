@@ -1,6 +1,5 @@
 //! Kubernetes' channels inside WebSocket messages: the first byte (or digit) says which stream.
 
-use axum::extract::ws::{CloseFrame, Message, close_code};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -16,11 +15,6 @@ pub(super) const STDOUT: u8 = 1;
 pub(super) const STDERR: u8 = 2;
 pub(super) const ERROR: u8 = 3;
 pub(super) const RESIZE: u8 = 4;
-
-/// The end of a connection on which everything was said. Without a code, clients take it for a failure.
-pub(super) fn goodbye() -> Message {
-    Message::Close(Some(CloseFrame { code: close_code::NORMAL, reason: "".into() }))
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Protocol {

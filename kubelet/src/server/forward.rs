@@ -21,7 +21,6 @@ use futures::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
-use super::channels::goodbye;
 use super::exec::switch;
 use super::spdy::{self, Command, Commands, Event};
 use super::websocket::closed;

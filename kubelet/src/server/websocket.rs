@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 
-use super::channels::{ERROR, Protocol, RESIZE, Received, STDERR, STDIN, STDOUT, goodbye, size};
+use super::channels::{ERROR, Protocol, RESIZE, Received, STDERR, STDIN, STDOUT, size};
 use super::session::{Incoming, Outgoing, QUEUED};
 
 /// Runs `session` on the streams of the socket; ends when it does.

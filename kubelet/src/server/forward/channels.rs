@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
 use super::{BUFFER_BYTES, QUEUED, dial};
-use crate::server::channels::{Protocol, Received, goodbye};
+use crate::server::channels::{Protocol, Received};
 
 /// Ports of a query: `port` or `ports`, several times or with commas.
 pub(super) fn ports(query: &str) -> Result<Vec<u16>, String> {

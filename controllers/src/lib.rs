@@ -25,6 +25,7 @@ mod daemonset;
 mod deployment;
 mod discovery;
 mod disrupt;
+mod disruption;
 mod endpoints;
 mod endpointslice;
 mod error;

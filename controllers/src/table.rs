@@ -123,6 +123,7 @@ pub(crate) const DESCRIPTORS: &[Descriptor] = &[
     descriptor!("job-controller", "job", "job-controller", true, crate::job::run),
     descriptor!("cronjob-controller", "cronjob", "cronjob-controller", true, crate::cronjob::run),
     descriptor!("statefulset-controller", "statefulset", "statefulset-controller", true, crate::statefulset::run),
+    descriptor!("disruption-controller", "disruption", "disruption-controller", true, crate::disruption::run),
 ];
 
 /// Refuses names that no controller has.

@@ -45,12 +45,15 @@ async fn a_stateful_set_grows_changes_and_shrinks() {
     let pods: Api<Pod> = cluster.api();
     let names = || async {
         let list = pods.list(&ListParams::default()).await.unwrap().items;
-        list.iter().map(ResourceExt::name_any).collect::<Vec<_>>()
+        list.iter().map(kube::ResourceExt::name_any).collect::<Vec<_>>()
     };
     assert_eq!(names().await, ["db-0", "db-1", "db-2"]);
     let claims: Api<PersistentVolumeClaim> = cluster.api();
     let list = claims.list(&ListParams::default()).await.unwrap().items;
-    assert_eq!(list.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["data-db-0", "data-db-1", "data-db-2"]);
+    assert_eq!(
+        list.iter().map(kube::ResourceExt::name_any).collect::<Vec<_>>(),
+        ["data-db-0", "data-db-1", "data-db-2"]
+    );
     let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}}});
     sets.patch("db", &PatchParams::default(), &Patch::Strategic(image)).await.unwrap();
     eventually("all have the new template", complete(3)).await;

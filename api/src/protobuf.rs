@@ -15,6 +15,7 @@
 mod decode;
 mod encode;
 mod envelope;
+mod node;
 mod plan;
 mod wire;
 
@@ -31,6 +32,7 @@ use crate::{GroupVersionKind, Status};
 pub use self::encode::EncodeError;
 pub use self::wire::DecodeError;
 
+use self::node::Node;
 use self::wire::Writer;
 
 /// What every enveloped object begins with.
@@ -77,7 +79,7 @@ pub fn decode(bytes: &[u8], id: TypeId) -> Result<Value, DecodeError> {
 /// Encodes a tree as a bare message of a type.
 pub fn encode(value: &Value, id: TypeId) -> Result<Vec<u8>, EncodeError> {
     let mut writer = Writer::default();
-    encode::encode(&mut writer, value, id)?;
+    encode::encode(&mut writer, &value.into(), id)?;
     Ok(writer.finish())
 }
 
@@ -86,27 +88,42 @@ pub fn encode_object(value: &Value) -> Result<Vec<u8>, EncodeError> {
     let name = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or("");
     let (version, kind) = (name("apiVersion"), name("kind"));
     let id = type_of(version, kind)?;
-    envelope::write(Vec::new(), version, kind, |writer| encode::encode(writer, value, id))
+    envelope::write(Vec::new(), version, kind, |writer| encode::encode(writer, &value.into(), id))
 }
 
-/// Encodes a list in its envelope, its items one by one, so that only one of them is a tree at a time.
-pub fn encode_list<E: From<EncodeError>>(
+/// Encodes the JSON text of an object in its envelope.
+pub fn encode_text(gvk: &GroupVersionKind, text: &[u8]) -> Result<Vec<u8>, EncodeError> {
+    let version = gvk.api_version();
+    let id = type_of(&version, &gvk.kind)?;
+    let node = parse(text)?;
+    envelope::write(Vec::with_capacity(text.len()), &version, &gvk.kind, |writer| encode::encode(writer, &node, id))
+}
+
+fn parse(text: &[u8]) -> Result<Node<'_>, EncodeError> {
+    serde_json::from_slice(text).map_err(|error| EncodeError::Text(error.to_string()))
+}
+
+/// Encodes a list in its envelope. `next` writes the JSON text of the next item, until there is none; only one of them
+/// is there at a time.
+pub fn encode_list(
     gvk: &GroupVersionKind,
     meta: &Value,
-    items: impl Iterator<Item = Result<Value, E>>,
-) -> Result<Vec<u8>, E> {
+    mut next: impl FnMut(&mut Vec<u8>) -> bool,
+) -> Result<Vec<u8>, EncodeError> {
     let version = gvk.api_version();
     let id = type_of(&version, &gvk.kind)?;
     let of = table().get(id);
-    let shape_of = |name: &str| of.field(name).and_then(|field| field.shape.innermost_type());
-    let (Some(meta_id), Some(item_id)) = (shape_of("metadata"), shape_of("items")) else {
-        return Err(EncodeError::NoForm(of.go_name).into());
+    let type_in = |name: &str| of.field(name).and_then(|field| field.shape.innermost_type());
+    let (Some(meta_id), Some(item_id)) = (type_in("metadata"), type_in("items")) else {
+        return Err(EncodeError::NoForm(of.go_name));
     };
     envelope::write(Vec::new(), &version, &gvk.kind, |writer| {
-        writer.message(1, |writer| encode::encode(writer, meta, meta_id))?;
-        for item in items {
-            let item = item?;
+        writer.message(1, |writer| encode::encode(writer, &meta.into(), meta_id))?;
+        let mut text = Vec::new();
+        while next(&mut text) {
+            let item = parse(&text)?;
             writer.message(2, |writer| encode::encode(writer, &item, item_id))?;
+            text.clear();
         }
         Ok(())
     })

@@ -71,7 +71,7 @@ pub fn value(code: StatusCode, value: &Value, style: impl Into<Style>) -> Respon
 pub fn not_encoded(error: &EncodeError) -> Status {
     match error {
         EncodeError::NoForm(_) | EncodeError::Kind { .. } => Status::new(Reason::NotAcceptable, error.to_string()),
-        EncodeError::Value(_) | EncodeError::Depth(_) => Status::internal(error.to_string()),
+        EncodeError::Text(_) | EncodeError::Value(_) | EncodeError::Depth(_) => Status::internal(error.to_string()),
     }
 }
 

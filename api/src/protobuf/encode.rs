@@ -5,8 +5,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value};
 
+use super::node::Node;
 use super::plan::{Entry, Target, plan};
 use super::schema_props;
 use super::wire::Writer;
@@ -27,6 +27,9 @@ pub enum EncodeError {
         "object *{0} does not implement the protobuf marshalling interface and cannot be encoded to a protobuf message"
     )]
     NoForm(&'static str),
+    /// Stored text that is no JSON.
+    #[error("encoding an object as protobuf: {0}")]
+    Text(String),
     /// A value that does not fit its field's type.
     #[error("encoding field {0} as protobuf: the value does not fit its type")]
     Value(&'static str),
@@ -49,11 +52,11 @@ impl At {
 }
 
 /// Writes a tree as a message of a type.
-pub(super) fn encode(writer: &mut Writer, value: &Value, id: TypeId) -> Result<(), EncodeError> {
+pub(super) fn encode(writer: &mut Writer, value: &Node<'_>, id: TypeId) -> Result<(), EncodeError> {
     object(writer, Some(value), id, At { field: "", depth: 0 })
 }
 
-fn object(writer: &mut Writer, value: Option<&Value>, id: TypeId, at: At) -> Result<(), EncodeError> {
+fn object(writer: &mut Writer, value: Option<&Node<'_>>, id: TypeId, at: At) -> Result<(), EncodeError> {
     let of = table().get(id);
     if !of.has_protobuf() {
         return Err(EncodeError::NoForm(of.go_name));
@@ -61,10 +64,9 @@ fn object(writer: &mut Writer, value: Option<&Value>, id: TypeId, at: At) -> Res
     if at.depth >= DEPTH_MAX {
         return Err(EncodeError::Depth(at.field));
     }
-    let empty = Map::new();
     let map = match value {
-        None | Some(Value::Null) => &empty,
-        Some(Value::Object(map)) => map,
+        None | Some(Node::Null) => &Node::Null,
+        Some(map @ Node::Object(_)) => map,
         Some(_) => return Err(at.wrong()),
     };
     fields(writer, map, of, plan(id), At { depth: at.depth + 1, ..at })
@@ -72,7 +74,7 @@ fn object(writer: &mut Writer, value: Option<&Value>, id: TypeId, at: At) -> Res
 
 fn fields(
     writer: &mut Writer,
-    map: &Map<String, Value>,
+    map: &Node<'_>,
     of: &'static Type,
     entries: &[Entry],
     at: At,
@@ -81,7 +83,7 @@ fn fields(
         match &entry.target {
             Target::Field(place) => {
                 let field = &of.fields[*place];
-                let value = map.get(field.name).filter(|value| !value.is_null());
+                let value = map.get(field.name);
                 self::field(writer, entry.number, field, value, At { field: field.name, ..at })?;
             }
             Target::Inlined(inner) => writer.message(entry.number, |writer| fields(writer, map, of, inner, at))?,
@@ -90,12 +92,12 @@ fn fields(
     Ok(())
 }
 
-fn field(writer: &mut Writer, number: u32, field: &Field, value: Option<&Value>, at: At) -> Result<(), EncodeError> {
+fn field(writer: &mut Writer, number: u32, field: &Field, value: Option<&Node<'_>>, at: At) -> Result<(), EncodeError> {
     match (&field.shape, value) {
         (Shape::List { .. } | Shape::Map(_) | Shape::Bytes, None) => Ok(()),
         (_, None) if field.is_pointer() => Ok(()),
         (Shape::List { item, message: false }, Some(value)) => {
-            value.as_array().ok_or(at.wrong())?.iter().try_for_each(|one| single(writer, number, item, Some(one), at))
+            value.as_list().ok_or(at.wrong())?.iter().try_for_each(|one| single(writer, number, item, Some(one), at))
         }
         (Shape::Map(item), Some(value)) => {
             value.as_object().ok_or(at.wrong())?.iter().try_for_each(|(key, one)| {
@@ -114,18 +116,24 @@ fn field(writer: &mut Writer, number: u32, field: &Field, value: Option<&Value>,
 }
 
 /// Writes one value; none is the zero value of its shape.
-fn single(writer: &mut Writer, number: u32, shape: &Shape, value: Option<&Value>, at: At) -> Result<(), EncodeError> {
+fn single(
+    writer: &mut Writer,
+    number: u32,
+    shape: &Shape,
+    value: Option<&Node<'_>>,
+    at: At,
+) -> Result<(), EncodeError> {
     let value = value.filter(|value| !value.is_null());
     match shape {
-        Shape::Bool => writer.varint(number, u64::from(value.map_or(Some(false), Value::as_bool).ok_or(at.wrong())?)),
+        Shape::Bool => writer.varint(number, u64::from(value.map_or(Some(false), Node::as_bool).ok_or(at.wrong())?)),
         Shape::Int(_) => writer.varint(number, integer(value).ok_or(at.wrong())?),
         Shape::Float("float32") => {
             #[expect(clippy::cast_possible_truncation, reason = "the type is a float32")]
-            let float = value.map_or(Some(0.0), Value::as_f64).ok_or(at.wrong())? as f32;
+            let float = value.map_or(Some(0.0), Node::as_f64).ok_or(at.wrong())? as f32;
             writer.fixed32(number, float.to_bits());
         }
         Shape::Float(_) => {
-            let float = value.map_or(Some(0.0), Value::as_f64).ok_or(at.wrong())?;
+            let float = value.map_or(Some(0.0), Node::as_f64).ok_or(at.wrong())?;
             writer.fixed64(number, float.to_bits());
         }
         Shape::String => writer.bytes(number, text(value, at)?.as_bytes()),
@@ -140,19 +148,20 @@ fn single(writer: &mut Writer, number: u32, shape: &Shape, value: Option<&Value>
 }
 
 /// Writes what is a message of its own.
-fn message(writer: &mut Writer, shape: &Shape, value: Option<&Value>, at: At) -> Result<(), EncodeError> {
+fn message(writer: &mut Writer, shape: &Shape, value: Option<&Node<'_>>, at: At) -> Result<(), EncodeError> {
     match (shape, value) {
         (Shape::Ref(id), value) => object(writer, value, *id, at),
         (Shape::Quantity, None) => {
             writer.bytes(1, b"0");
             Ok(())
         }
-        (Shape::Quantity, Some(Value::String(text))) => {
+        (Shape::Quantity, Some(Node::Text(text))) => {
             writer.bytes(1, text.as_bytes());
             Ok(())
         }
         (Shape::Quantity, Some(value)) => {
-            let text = crate::quantity::canonical(value).ok_or(at.wrong())?;
+            let text =
+                value.as_f64().and_then(|number| crate::quantity::canonical(&number.into())).ok_or(at.wrong())?;
             writer.bytes(1, text.as_bytes());
             Ok(())
         }
@@ -165,7 +174,7 @@ fn message(writer: &mut Writer, shape: &Shape, value: Option<&Value>, at: At) ->
         }
         (Shape::PropsOrArray | Shape::PropsOrBool | Shape::PropsOrStrings, value) => props(writer, shape, value, at),
         (Shape::List { item, .. }, value) => {
-            let items = value.and_then(Value::as_array).into_iter().flatten();
+            let items = value.and_then(Node::as_list).into_iter().flatten();
             items.into_iter().try_for_each(|one| single(writer, 1, item, Some(one), at))
         }
         // A zero time and absent JSON are empty messages.
@@ -175,18 +184,22 @@ fn message(writer: &mut Writer, shape: &Shape, value: Option<&Value>, at: At) ->
 }
 
 #[expect(clippy::cast_sign_loss, reason = "negative numbers are written as 64 bits in two's complement")]
-fn integer(value: Option<&Value>) -> Option<u64> {
+fn integer(value: Option<&Node<'_>>) -> Option<u64> {
     let Some(value) = value else { return Some(0) };
-    value.as_u64().or_else(|| value.as_i64().map(|number| number as u64))
+    match value {
+        Node::Unsigned(number) => Some(*number),
+        Node::Signed(number) => Some(*number as u64),
+        _ => None,
+    }
 }
 
-fn text(value: Option<&Value>, at: At) -> Result<&str, EncodeError> {
-    value.map_or(Some(""), Value::as_str).ok_or(at.wrong())
+fn text<'v>(value: Option<&'v Node<'_>>, at: At) -> Result<&'v str, EncodeError> {
+    value.map_or(Some(""), Node::as_str).ok_or(at.wrong())
 }
 
-fn int_or_string(writer: &mut Writer, value: Option<&Value>, at: At) -> Result<(), EncodeError> {
+fn int_or_string(writer: &mut Writer, value: Option<&Node<'_>>, at: At) -> Result<(), EncodeError> {
     let (kind, number, text) = match value {
-        Some(Value::String(text)) => (1, 0, text.as_str()),
+        Some(Node::Text(text)) => (1, 0, &**text),
         value => (0, integer(value).ok_or(at.wrong())?, ""),
     };
     writer.varint(1, kind);
@@ -196,7 +209,7 @@ fn int_or_string(writer: &mut Writer, value: Option<&Value>, at: At) -> Result<(
 }
 
 #[expect(clippy::cast_sign_loss, reason = "negative numbers are written as 64 bits in two's complement")]
-fn moment(writer: &mut Writer, value: &Value, micros: bool, at: At) -> Result<(), EncodeError> {
+fn moment(writer: &mut Writer, value: &Node<'_>, micros: bool, at: At) -> Result<(), EncodeError> {
     let moment = value.as_str().and_then(time::parse).ok_or(at.wrong())?;
     let nanos = moment.as_nanosecond().rem_euclid(1_000_000_000);
     let seconds = i64::try_from(moment.as_nanosecond().div_euclid(1_000_000_000)).map_err(|_| at.wrong())?;
@@ -206,19 +219,19 @@ fn moment(writer: &mut Writer, value: &Value, micros: bool, at: At) -> Result<()
     Ok(())
 }
 
-fn props(writer: &mut Writer, shape: &Shape, value: Option<&Value>, at: At) -> Result<(), EncodeError> {
+fn props(writer: &mut Writer, shape: &Shape, value: Option<&Node<'_>>, at: At) -> Result<(), EncodeError> {
     let schema = |writer: &mut Writer, number, value| {
         writer.message(number, |writer| object(writer, Some(value), schema_props(), at))
     };
     match (shape, value) {
         (Shape::PropsOrBool, value) => {
-            let allows = value.is_some_and(|value| *value != Value::Bool(false));
+            let allows = value.is_some_and(|value| !matches!(value, Node::Bool(false)));
             writer.varint(1, u64::from(allows));
-            value.filter(|value| value.is_object()).map_or(Ok(()), |value| schema(writer, 2, value))
+            value.filter(|value| value.as_object().is_some()).map_or(Ok(()), |value| schema(writer, 2, value))
         }
         (_, None) => Ok(()),
-        (Shape::PropsOrArray, Some(Value::Array(items))) => items.iter().try_for_each(|one| schema(writer, 2, one)),
-        (_, Some(Value::Array(items))) => {
+        (Shape::PropsOrArray, Some(Node::List(items))) => items.iter().try_for_each(|one| schema(writer, 2, one)),
+        (_, Some(Node::List(items))) => {
             items.iter().try_for_each(|one| single(writer, 2, &Shape::String, Some(one), at))
         }
         (_, Some(value)) => schema(writer, 1, value),

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use api::protobuf::{self, EncodeError};
+use api::protobuf;
 use api::schema::Column;
-use api::{Status, Value};
+use api::{GroupVersionKind, Status, Value};
 use bytes::Bytes;
 use futures::stream;
 use http::StatusCode;
@@ -83,6 +83,13 @@ impl Call<'_> {
             out.push(b'\n');
             return Ok(answer::bytes(code, Format::Json.content_type(), out));
         }
+        if self.accept.transform.is_none() && self.accept.format == Format::Protobuf {
+            let mut text = Vec::new();
+            self.endpoint.write_full(&mut text, raw, revision);
+            let encoded = protobuf::encode_text(&self.endpoint.table.gvk(), &text);
+            let body = encoded.map_err(|error| answer::not_encoded(&error))?;
+            return Ok(answer::bytes(code, Format::Protobuf.content_type(), body));
+        }
         let stored = self.collection().tree(raw, revision)?;
         self.stored_tree(code, stored)
     }
@@ -135,7 +142,7 @@ impl Call<'_> {
         let trees = |items: Vec<Arc<Stored>>| items.into_iter().map(|item| item.tree());
         match self.accept.transform {
             None if self.accept.format == Format::Json && !self.accept.pretty => Ok(self.spliced(meta, items)),
-            None if self.accept.format == Format::Protobuf => self.protobuf_list(meta, trees(items)),
+            None if self.accept.format == Format::Protobuf => self.protobuf_list(meta, &items),
             None => {
                 let items = trees(items).map(|tree| without_type(self.endpoint.served(tree)));
                 Ok(self.value(StatusCode::OK, &self.list_value(meta, items.collect())))
@@ -157,12 +164,15 @@ impl Call<'_> {
         }
     }
 
-    /// Answers with a list of which only one item at a time is a tree.
-    fn protobuf_list(&self, meta: &ListMeta, items: impl Iterator<Item = Value>) -> Result<Response, Status> {
+    fn protobuf_list(&self, meta: &ListMeta, items: &[Arc<Stored>]) -> Result<Response, Status> {
         let table = self.endpoint.table;
-        let gvk = api::GroupVersionKind::new(table.group, table.version, table.list_kind);
-        let items = items.map(|tree| Ok::<_, EncodeError>(self.endpoint.served(tree)));
-        let body = protobuf::encode_list(&gvk, &meta.to_value(), items).map_err(|error| answer::not_encoded(&error))?;
+        let gvk = GroupVersionKind::new(table.group, table.version, table.list_kind);
+        let mut items = items.iter();
+        let next = |out: &mut Vec<u8>| {
+            let item = items.next();
+            item.inspect(|item| self.endpoint.write_item(out, &item.raw, item.revision)).is_some()
+        };
+        let body = protobuf::encode_list(&gvk, &meta.to_value(), next).map_err(|error| answer::not_encoded(&error))?;
         Ok(answer::bytes(StatusCode::OK, Format::Protobuf.content_type(), body))
     }
 

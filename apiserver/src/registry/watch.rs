@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::protobuf;
+use api::protobuf::{self, EncodeError};
 use api::schema;
 use api::{Status, Value};
 use bytes::Bytes;
@@ -241,6 +241,11 @@ impl Stream {
             out.extend_from_slice(b"}\n");
             return;
         }
+        if matches!(self.form, Form::Full) {
+            let mut text = Vec::new();
+            self.endpoint.write_full(&mut text, raw, revision);
+            return self.write_protobuf(out, kind, protobuf::encode_text(&self.endpoint.table.gvk(), &text));
+        }
         match self.endpoint.collection.tree(raw, revision) {
             Ok(stored) => {
                 let object = self.transformed(stored);
@@ -297,7 +302,7 @@ impl Stream {
 
     fn write_frame(&mut self, out: &mut Vec<u8>, kind: &str, object: &Value) {
         if self.format == Format::Protobuf {
-            return self.write_protobuf(out, kind, object);
+            return self.write_protobuf(out, kind, protobuf::encode_object(object));
         }
         out.extend_from_slice(b"{\"type\":\"");
         out.extend_from_slice(kind.as_bytes());
@@ -306,8 +311,8 @@ impl Stream {
         out.extend_from_slice(b"}\n");
     }
 
-    fn write_protobuf(&mut self, out: &mut Vec<u8>, kind: &str, object: &Value) {
-        match protobuf::encode_object(object) {
+    fn write_protobuf(&mut self, out: &mut Vec<u8>, kind: &str, encoded: Result<Vec<u8>, EncodeError>) {
+        match encoded {
             Ok(bytes) => protobuf::write_event(out, kind, &bytes),
             Err(error) => {
                 tracing::warn!(%error, "a watch ends at an object without a protobuf form");

@@ -1,5 +1,7 @@
 //! certificates.k8s.io: signing requests and what names signers.
 
+pub(crate) mod signing_request;
+
 use api::field::{FieldErrors, Path};
 
 use crate::names;

@@ -5,6 +5,7 @@ use crate::apps::{
     stateful_set::StatefulSet,
 };
 use crate::batch::{cron_job::CronJob, job::Job};
+use crate::certificates::signing_request::SigningRequest;
 use crate::coordination::lease::{Lease, LeaseCandidate};
 use crate::core::{
     config_map::ConfigMap,
@@ -65,6 +66,7 @@ pub fn strategy(group: &str, resource: &str) -> &'static dyn Strategy {
         ("apps", "statefulsets") => &StatefulSet,
         ("batch", "cronjobs") => &CronJob,
         ("batch", "jobs") => &Job,
+        ("certificates.k8s.io", "certificatesigningrequests") => &SigningRequest,
         ("coordination.k8s.io", "leasecandidates") => &LeaseCandidate,
         ("coordination.k8s.io", "leases") => &Lease,
         ("discovery.k8s.io", "endpointslices") => &EndpointSlice,

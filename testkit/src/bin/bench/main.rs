@@ -1,0 +1,148 @@
+//! `cargo xtask bench`: what the product takes and how fast it answers, measured on this machine. No pass condition.
+//!
+//! Processor time comes first, from the server's own accounting: neighbours bend rates, and bend it far less. Every
+//! table says what was measured, and the budget of the design beside it. Loops end by count and by time. Nodes are
+//! throw-away hosts without a way out, and are taken away at the end.
+//!
+//! ```text
+//! binary                          size
+//! api      server.rs              `ironclad apiserver` alone: start, then
+//!          requests.rs watchers.rs  load over HTTPS/2 (connection.rs, load.rs); any server with --kubeconfig
+//! cluster  cluster.rs pods.rs     `ironclad up`: cold, again, pods, and at rest (process.rs)
+//! store                           `cargo bench -p store --bench store`
+//! ```
+
+mod cluster;
+mod connection;
+mod kubeconfig;
+mod load;
+mod objects;
+mod pods;
+mod process;
+mod report;
+mod requests;
+mod server;
+mod watchers;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser as _;
+use report::Table;
+
+/// Measures Ironclad, or with --kubeconfig the API server of any cluster.
+#[derive(clap::Parser)]
+struct Args {
+    /// What to measure; everything when empty
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+    /// Measure this API server instead of starting one (part `api`)
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+    /// Processes whose time counts as the server's, with --kubeconfig
+    #[arg(long)]
+    pid: Vec<u32>,
+    /// How long processes at rest are watched
+    #[arg(long, default_value_t = 30)]
+    idle_seconds: u64,
+    /// How long one row of requests may take
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// The program under test; IRONCLAD when absent
+    #[arg(long, env = "IRONCLAD")]
+    ironclad: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Binary,
+    Api,
+    Cluster,
+    Store,
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> Result<()> {
+    let args = Args::parse();
+    let is_wanted = |part| args.parts.is_empty() || args.parts.contains(&part);
+    println!("{}", report::machine());
+    let mut failures = Vec::new();
+    if is_wanted(Part::Binary) {
+        failures.extend(args.program().and_then(binary).err());
+    }
+    if is_wanted(Part::Api) {
+        failures.extend(api(&args).await.err());
+    }
+    if is_wanted(Part::Cluster) {
+        failures.extend(cluster(&args).await.err());
+    }
+    if is_wanted(Part::Store) {
+        failures.extend(store().err());
+    }
+    // One part that cannot be measured does not hide the others.
+    for failure in &failures {
+        eprintln!("not measured: {failure:#}");
+    }
+    ensure!(failures.is_empty(), "{} parts could not be measured", failures.len());
+    Ok(())
+}
+
+impl Args {
+    fn program(&self) -> Result<&Path> {
+        let program = self.ironclad.as_deref().context("no program: set IRONCLAD or give --ironclad")?;
+        ensure!(program.is_file(), "{} is not there", program.display());
+        Ok(program)
+    }
+
+    fn limit(&self) -> Duration {
+        Duration::from_secs(self.seconds.clamp(1, 60))
+    }
+}
+
+fn binary(program: &Path) -> Result<()> {
+    let mut table = Table::new("binary", &["size", "budget"]);
+    table.row("the one file", &[report::megabytes(program.metadata()?.len()), "40.0 MB".to_owned()]);
+    table.print();
+    Ok(())
+}
+
+async fn api(args: &Args) -> Result<()> {
+    if let Some(kubeconfig) = &args.kubeconfig {
+        return load_on(kubeconfig, &args.pid, args.limit()).await;
+    }
+    let server = server::measure_start(args.program()?).await?;
+    load_on(&server.kubeconfig(), &[server.pid()], args.limit()).await
+}
+
+async fn load_on(kubeconfig: &Path, pids: &[u32], limit: Duration) -> Result<()> {
+    let target = connection::Target::load(kubeconfig)?;
+    requests::measure(&target, pids, limit).await?;
+    watchers::measure(&target, pids).await?;
+    requests::remove_namespace(&target).await
+}
+
+async fn cluster(args: &Args) -> Result<()> {
+    let cluster = cluster::measure_up(args.program()?)?;
+    let measured = on_cluster(&cluster, args).await;
+    let down = cluster.down();
+    measured?;
+    down
+}
+
+async fn on_cluster(cluster: &cluster::Cluster, args: &Args) -> Result<()> {
+    cluster.measure_rest(Duration::from_secs(args.idle_seconds.clamp(1, 600)))?;
+    pods::measure(cluster).await?;
+    cluster.measure_again()
+}
+
+fn store() -> Result<()> {
+    println!("\n## store: 1 KB values, every put waits for the disk");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo).args(["bench", "--quiet", "--package", "store", "--bench", "store"]).status()?;
+    ensure!(status.success(), "cargo bench -p store: {status}");
+    Ok(())
+}

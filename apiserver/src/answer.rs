@@ -80,9 +80,6 @@ pub fn refuse(status: &Status, style: impl Into<Style>) -> Response {
     let code = StatusCode::from_u16(status.reason.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = value(code, &status.to_value(), style);
     let headers = response.headers_mut();
-    if code == StatusCode::FORBIDDEN {
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    }
     if let Some(seconds) = status.details.as_ref().and_then(|details| details.retry_after_seconds) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -115,13 +115,13 @@ pub trait Authorizer: Send + Sync + 'static {
     fn rules(&self, user: &User, namespace: &str) -> Rules;
 }
 
-/// Authorizers in order.
+/// Authorizers in order, with the names that their reasons carry.
 #[derive(Clone)]
-pub struct Union(Arc<[Arc<dyn Authorizer>]>);
+pub struct Union(Arc<[(&'static str, Arc<dyn Authorizer>)]>);
 
 impl Union {
     /// The first authorizer is asked first.
-    pub fn new(authorizers: Vec<Arc<dyn Authorizer>>) -> Self {
+    pub fn new(authorizers: Vec<(&'static str, Arc<dyn Authorizer>)>) -> Self {
         Self(authorizers.into())
     }
 }
@@ -129,12 +129,14 @@ impl Union {
 impl Authorizer for Union {
     fn authorize(&self, attributes: &Attributes<'_>) -> Ruling {
         let mut silent = Ruling::no_opinion("");
-        for authorizer in self.0.iter() {
+        for (name, authorizer) in self.0.iter() {
             let ruling = authorizer.authorize(attributes);
             if ruling.decision != Decision::NoOpinion {
                 return ruling;
             }
-            join(&mut silent.reason, &ruling.reason, "\n");
+            if !ruling.reason.is_empty() {
+                join(&mut silent.reason, &format!("{name}: {}", ruling.reason), "\n");
+            }
             join(&mut silent.error, &ruling.error, "; ");
         }
         silent
@@ -142,7 +144,7 @@ impl Authorizer for Union {
 
     fn rules(&self, user: &User, namespace: &str) -> Rules {
         let mut all = Rules::default();
-        for rules in self.0.iter().map(|authorizer| authorizer.rules(user, namespace)) {
+        for rules in self.0.iter().map(|(_, authorizer)| authorizer.rules(user, namespace)) {
             all.resources.extend(rules.resources);
             all.paths.extend(rules.paths);
             all.incomplete |= rules.incomplete;

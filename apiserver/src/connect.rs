@@ -32,8 +32,8 @@ const POD: [&str; 5] = ["exec", "attach", "portforward", "log", "proxy"];
 /// These paths lead to a kubelet, a pod or a service.
 pub(crate) fn is_connect(path: &ResourcePath) -> bool {
     match (path.group.as_str(), path.resource.as_str()) {
-        ("", "pods") => POD.contains(&path.subresource.as_str()) || path.verb == Verb::Proxy,
-        ("", "nodes" | "services") => path.subresource == "proxy" || path.verb == Verb::Proxy,
+        ("", "pods") => POD.contains(&path.subresource.as_str()),
+        ("", "nodes" | "services") => path.subresource == "proxy",
         _ => false,
     }
 }

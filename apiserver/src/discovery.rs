@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sha2::{Digest as _, Sha512};
 
 use crate::answer::{self, Body, Response};
+use crate::negotiate::{Format, Style};
 
 const MEDIA_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
@@ -47,6 +48,7 @@ enum Form {
     Aggregated(Aggregated),
     Json,
     Yaml,
+    Protobuf,
 }
 
 /// An encoded aggregated document.
@@ -91,12 +93,15 @@ impl Discovery {
             }
             Some(Form::Json) => answer::json(StatusCode::OK, legacy, pretty),
             Some(Form::Yaml) => yaml(legacy),
+            Some(Form::Protobuf) => {
+                answer::value(StatusCode::OK, legacy, Style { format: Format::Protobuf, pretty: false })
+            }
             None => {
                 let message = format!("only the following media types are accepted: {MEDIA_TYPES}");
                 answer::refuse(&Status::new(Reason::NotAcceptable, message), pretty)
             }
         };
-        Some(with_vary(answer, is_root))
+        Some(answer)
     }
 }
 
@@ -120,18 +125,12 @@ impl Document {
         let fields = response.headers_mut();
         fields.insert(header::ETAG, self.etag.clone());
         fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+        fields.insert(header::VARY, HeaderValue::from_static("Accept"));
         if !known {
             fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(version.content_type()));
         }
         response
     }
-}
-
-fn with_vary(mut response: Response, is_root: bool) -> Response {
-    if is_root {
-        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
-    }
-    response
 }
 
 fn yaml(value: &Value) -> Response {
@@ -167,6 +166,7 @@ fn one_form(clause: &str, is_root: bool) -> Option<(f32, Form)> {
         }
         ("application/json" | "application/*" | "*/*", None) => Form::Json,
         ("application/yaml", None) => Form::Yaml,
+        ("application/vnd.kubernetes.protobuf", None) => Form::Protobuf,
         _ => return None,
     };
     Some((quality, form))

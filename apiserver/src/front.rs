@@ -77,7 +77,8 @@ impl Front {
         let target = match headers::target(&request) {
             Ok((target, query)) => (Arc::new(target), Arc::new(query)),
             Err(error) => {
-                let text = format!("Internal Server Error: {:?}: {error}\n", request.uri().to_string());
+                let uri = request.uri().to_string();
+                let text = format!("Internal Server Error: {uri:?}: failed to create RequestInfo: {error}\n");
                 let answer = answer::text(StatusCode::INTERNAL_SERVER_ERROR, text);
                 return headers::finish(answer, &audit_id, &Warnings::default());
             }
@@ -133,45 +134,56 @@ impl Front {
                 self.authenticator.request(request.headers_mut(), peer.as_ref(), context.now).await?
             }
         };
-        context.user = impersonate::user(request.headers_mut(), user, &self.authorizer)?;
+        context.user = user.clone();
+        match impersonate::user(request.headers_mut(), user, &attributes(&context), &self.authorizer) {
+            Ok(user) => context.user = user,
+            Err(status) => return Ok(refused(&status, style)),
+        }
         let flow = self.flows.of(&context);
         let permit = match self.limits.enter(&context, long_running).await {
             Ok(permit) => permit,
             Err(answer) => return Ok(flow.mark(answer)),
         };
-        let outcome = match self.authorize(&context) {
-            Ok(()) => Ok(self.routes.handle(context, request, style.pretty).await),
-            Err(status) => Err(status),
+        let answer = match self.authorize(&context) {
+            Ok(()) => self.routes.handle(context, request, style.pretty).await,
+            Err(status) => refused(&status, style),
         };
-        let answer = answer::unless_refused(outcome, style);
         Ok(permit.hold(flow.mark(answer), long_running))
     }
 
     fn authorize(&self, context: &Context) -> Result<(), Status> {
-        let verb;
-        let target = match &*context.target {
-            Target::Path { verb: word, path } => {
-                verb = word.as_str();
-                authorize::Target::Path(path)
-            }
-            Target::Resource(path) => {
-                verb = path.verb.word();
-                authorize::Target::Resource(Resource {
-                    group: &path.group,
-                    version: &path.version,
-                    namespace: &path.namespace,
-                    resource: &path.resource,
-                    subresource: &path.subresource,
-                    name: &path.name,
-                    fields: context.param("fieldSelector").unwrap_or_default(),
-                    labels: context.param("labelSelector").unwrap_or_default(),
-                })
-            }
-        };
-        let attributes = Attributes { user: &context.user, verb, target };
+        let attributes = attributes(context);
         let ruling = self.authorizer.authorize(&attributes);
         if ruling.is_allowed() { Ok(()) } else { Err(authorize::forbidden(&attributes, &ruling.reason)) }
     }
+}
+
+/// What a request asks of authorization.
+fn attributes(context: &Context) -> Attributes<'_> {
+    let (verb, target) = match &*context.target {
+        Target::Path { verb, path } => (verb.as_str(), authorize::Target::Path(path)),
+        Target::Resource(path) => {
+            let resource = Resource {
+                group: &path.group,
+                version: &path.version,
+                namespace: &path.namespace,
+                resource: &path.resource,
+                subresource: &path.subresource,
+                name: &path.name,
+                fields: context.param("fieldSelector").unwrap_or_default(),
+                labels: context.param("labelSelector").unwrap_or_default(),
+            };
+            (path.verb.word(), authorize::Target::Resource(resource))
+        }
+    };
+    Attributes { user: &context.user, verb, target }
+}
+
+/// A refusal by a filter; its text must not be taken for a page.
+fn refused(status: &Status, style: Style) -> Response {
+    let mut answer = answer::refuse(status, style);
+    answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send), target: &Target) -> Response {

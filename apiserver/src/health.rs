@@ -77,7 +77,7 @@ impl Health {
 
     /// Answers `/healthz`, `/livez`, `/readyz` and the single checks below them; None for other paths.
     pub async fn get(&self, path: &str, context: &Context) -> Option<Response> {
-        let mut parts = path.trim_matches('/').splitn(2, '/');
+        let mut parts = path.trim_start_matches('/').splitn(2, '/');
         let endpoint = parts.next()?;
         if !matches!(endpoint, "healthz" | "livez" | "readyz") {
             return None;
@@ -93,6 +93,25 @@ impl Health {
                 })
             }
         }
+    }
+}
+
+impl Health {
+    /// Every check's outcome now, in Prometheus' text format.
+    pub async fn metrics(&self) -> String {
+        let mut text = String::from(
+            "# HELP kubernetes_healthcheck [STABLE] This metric records the result of a single healthcheck.\n\
+             # TYPE kubernetes_healthcheck gauge\n",
+        );
+        for check in self.0.iter() {
+            let outcome = u8::from(ask(check).await.is_ok());
+            let kinds: &[&str] = if check.only_ready { &["readyz"] } else { &["healthz", "livez", "readyz"] };
+            for kind in kinds {
+                let name = check.name;
+                text.push_str(&format!("kubernetes_healthcheck{{name=\"{name}\",type=\"{kind}\"}} {outcome}\n"));
+            }
+        }
+        text
     }
 }
 
@@ -132,13 +151,16 @@ async fn all(endpoint: &str, checks: impl Iterator<Item = &Check>, context: &Con
         return failure(format!("{text}{endpoint} check failed\n"));
     }
     if context.param("verbose").is_none() {
-        return answer::text(StatusCode::OK, "ok");
+        return with_nosniff(answer::text(StatusCode::OK, "ok"));
     }
-    answer::text(StatusCode::OK, format!("{text}{endpoint} check passed\n"))
+    with_nosniff(answer::text(StatusCode::OK, format!("{text}{endpoint} check passed\n")))
 }
 
 fn failure(text: String) -> Response {
-    let mut response = answer::text(StatusCode::INTERNAL_SERVER_ERROR, text);
+    with_nosniff(answer::text(StatusCode::INTERNAL_SERVER_ERROR, text))
+}
+
+fn with_nosniff(mut response: Response) -> Response {
     let nosniff = http::HeaderValue::from_static("nosniff");
     response.headers_mut().insert(http::header::X_CONTENT_TYPE_OPTIONS, nosniff);
     response

@@ -136,6 +136,14 @@ fn decode(bytes: &[u8], format: Format, kind: &GroupVersionKind, context: &Conte
         Format::Protobuf => api::protobuf::decode_body(bytes, kind)?,
         _ => schema::decode_body(text, kind)?,
     };
+    if body.gvk.kind != kind.kind {
+        let (found, version, expected, kind) = (&body.gvk.kind, &body.gvk.version, kind, &kind.kind);
+        let group = expected.group.split('.').next().unwrap_or_default();
+        return Err(Status::bad_request(format!(
+            "{found} in version {version:?} cannot be handled as a {kind}: converting ({version}.{found}) to \
+             ({group}.{kind}): unknown conversion"
+        )));
+    }
     if body.gvk != *kind {
         let (found, expected) = (body.gvk.api_version(), kind.api_version());
         return Err(Status::bad_request(format!(

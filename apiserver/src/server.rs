@@ -209,7 +209,7 @@ fn front(config: Config, parts: Parts) -> Result<Front, Error> {
             anonymous: config.anonymous,
             bootstrap_tokens: config.bootstrap_tokens,
             token_file: config.token_file,
-            service_accounts: ServiceAccounts::new(config.service_accounts),
+            service_accounts: ServiceAccounts::new(config.service_accounts, config.advertise),
         },
         parts.handle.clone(),
     ));
@@ -234,13 +234,13 @@ fn front(config: Config, parts: Parts) -> Result<Front, Error> {
 }
 
 fn authorizer(config: &Config, followers: &Followers) -> Union {
-    let mut all: Vec<Arc<dyn Authorizer>> = vec![Arc::new(Masters)];
+    let mut all: Vec<(&'static str, Arc<dyn Authorizer>)> = vec![("masters", Arc::new(Masters))];
     for mode in &config.authorization {
         all.push(match mode {
-            AuthorizationMode::Node => Arc::new(followers.node.clone()),
-            AuthorizationMode::Rbac => Arc::new(followers.rbac.clone()),
-            AuthorizationMode::AlwaysAllow => Arc::new(AlwaysAllow),
-            AuthorizationMode::AlwaysDeny => Arc::new(AlwaysDeny),
+            AuthorizationMode::Node => ("node", Arc::new(followers.node.clone())),
+            AuthorizationMode::Rbac => ("rbac", Arc::new(followers.rbac.clone())),
+            AuthorizationMode::AlwaysAllow => ("alwaysallow", Arc::new(AlwaysAllow)),
+            AuthorizationMode::AlwaysDeny => ("alwaysdeny", Arc::new(AlwaysDeny)),
         });
     }
     Union::new(all)

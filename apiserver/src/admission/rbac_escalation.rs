@@ -56,7 +56,7 @@ impl RbacEscalation {
         let rules: Arc<[Rule]> = self
             .rbac
             .role_rules(kind, name, &attributes.path.namespace)
-            .map_err(|_| Status::not_found(GROUP, resource.trim_end_matches('s'), name))?;
+            .map_err(|_| Status::not_found(GROUP, &attributes.path.resource, name))?;
         self.confirm(attributes, &rules)
     }
 }

@@ -1,5 +1,7 @@
 //! Service-account tokens: made for a TokenRequest, believed while everything they are bound to lives.
 
+use std::net::SocketAddr;
+
 use api::{Status, Value, meta};
 use jiff::{SignedDuration, Timestamp};
 use pki::{TokenSigner, TokenVerifier, VerifyError};
@@ -26,7 +28,7 @@ pub struct Settings {
     pub signer: TokenSigner,
     /// Believes tokens.
     pub verifier: TokenVerifier,
-    /// `--service-account-jwks-uri`; made from the issuer when None.
+    /// `--service-account-jwks-uri`; the server's own address when None.
     pub jwks_uri: Option<String>,
     /// `--service-account-extend-token-expiration`.
     pub extend_expiration: bool,
@@ -38,6 +40,7 @@ pub struct Settings {
 pub struct ServiceAccounts {
     settings: Settings,
     audiences: Vec<String>,
+    jwks_uri: String,
 }
 
 /// What a new token is bound to.
@@ -50,11 +53,13 @@ pub struct Bound {
 }
 
 impl ServiceAccounts {
-    /// See [`Settings`].
-    pub fn new(settings: Settings) -> Self {
+    /// See [`Settings`]. `advertise` is where others reach the server.
+    pub fn new(settings: Settings, advertise: SocketAddr) -> Self {
+        let made = format!("https://{advertise}/openid/v1/jwks");
+        let jwks_uri = settings.jwks_uri.clone().unwrap_or(made);
         let audiences =
             if settings.audiences.is_empty() { settings.issuers.clone() } else { settings.audiences.clone() };
-        Self { settings, audiences }
+        Self { settings, audiences, jwks_uri }
     }
 
     /// The server's own audiences.
@@ -139,10 +144,9 @@ impl ServiceAccounts {
     /// `/.well-known/openid-configuration`.
     pub fn openid_configuration(&self) -> Value {
         let issuer = self.settings.issuers.first().map(String::as_str).unwrap_or_default();
-        let made = || format!("{}/openid/v1/jwks", issuer.trim_end_matches('/'));
         json!({
             "issuer": issuer,
-            "jwks_uri": self.settings.jwks_uri.clone().unwrap_or_else(made),
+            "jwks_uri": self.jwks_uri,
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": self.settings.verifier.algorithms(),

@@ -8,12 +8,12 @@ use serde_json::{Map, json};
 use url::form_urlencoded::Serializer;
 
 use super::{Connects, bridge, check_method};
-use crate::answer::{self, Body, Request, Response};
+use crate::answer::{Body, Request, Response};
 use crate::request::{Context, ResourcePath};
 
 /// How much of a kubelet's refusal is shown.
 const REFUSAL_MAX_BYTES: usize = 2048;
-const LOG_NUMBERS: [(&str, i64); 3] = [("sinceSeconds", 1), ("tailLines", 0), ("limitBytes", 1)];
+const LOG_NUMBERS: [(&str, i64); 3] = [("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)];
 const LOG_SWITCHES: [&str; 3] = ["follow", "previous", "timestamps"];
 
 impl Connects {
@@ -59,7 +59,9 @@ impl Connects {
         let container = container(&pod, context.param("container").unwrap_or_default())?;
         let node = node_of(&pod);
         if node.is_empty() {
-            return Ok(answer::bytes(StatusCode::OK, "text/plain", Vec::new()));
+            let mut nothing = Response::new(Body::empty());
+            *nothing.status_mut() = StatusCode::NO_CONTENT;
+            return Ok(nothing);
         }
         let uri = uri(&format!("/containerLogs/{}/{}/{container}", path.namespace, path.name), &query)?;
         let kubelet = self.kubelets.place(node).await?;

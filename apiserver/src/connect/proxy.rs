@@ -28,14 +28,14 @@ impl Connects {
         let options = json!({"kind": kind, "apiVersion": "v1", "path": path.tail});
         self.admit(context, path, kind, options).await?;
         let own = request.uri().clone();
-        if path.tail.is_empty() && matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Ok(with_slash(&own));
-        }
         let place = match path.resource.as_str() {
             "nodes" => self.node_place(split(&path.name, "node")?).await?,
             "pods" => self.pod_place(&path.namespace, split(&path.name, "pod")?).await?,
             _ => self.service_place(&path.namespace, split(&path.name, "service")?).await?,
         };
+        if path.tail.is_empty() && matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Ok(with_slash(&own));
+        }
         let target = target(&path.tail, own.query())?;
         let prefix = own.path().strip_suffix(path.tail.as_str()).unwrap_or(own.path()).to_owned();
         let request = with_forwarded(request);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::{Reason, Status};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 
@@ -12,7 +13,7 @@ use crate::connect::Connects;
 use crate::discovery::Discovery;
 use crate::health::Health;
 use crate::registry::Registry;
-use crate::request::ResourcePath;
+use crate::request::{ResourcePath, Verb};
 use crate::reviews::{self, Reviews};
 use crate::{connect, metrics, openapi, version};
 
@@ -36,6 +37,8 @@ const PATHS: [&str; 17] = [
     "/readyz/ping",
     "/version",
 ];
+
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 
 /// The handlers.
 pub struct Routes {
@@ -64,8 +67,15 @@ impl Routes {
     }
 
     async fn resource(&self, context: Context, path: &ResourcePath, request: Request, pretty: bool) -> Response {
+        if path.verb == Verb::Proxy {
+            // The proxies below /api/V/proxy/ are gone since long.
+            return answer::refuse(&Status::unknown_path(), pretty);
+        }
         if connect::is_connect(path) {
             return self.connects.handle(&context, path, request, pretty).await;
+        }
+        if request.method() == Method::HEAD {
+            return answer::refuse(&method_not_allowed(), pretty);
         }
         if reviews::is_review(path) {
             return self.reviews.handle(&context, path, request, pretty).await;
@@ -74,30 +84,41 @@ impl Routes {
     }
 
     async fn path(&self, context: &Context, path: &str, request: Request, pretty: bool) -> Response {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return not_found();
-        }
-        if let Some(answer) = self.document(path, request.headers(), pretty) {
+        // Health is answered whatever the method, as upstream's.
+        if let Some(answer) = self.health.get(path, context).await {
             return answer;
         }
-        if let Some(answer) = openapi::answer(path, context.param("hash"), request.headers(), pretty).await {
-            return answer;
+        if path == "/metrics/slis" {
+            return answer::bytes(StatusCode::OK, METRICS, self.health.metrics().await);
         }
-        match self.health.get(path, context).await {
-            Some(answer) => answer,
+        let found = match self.document(path, request.headers(), pretty) {
+            Some(answer) => Some(answer),
+            None => openapi::answer(path, context.param("hash"), request.headers(), pretty).await,
+        };
+        match found {
+            Some(answer) if matches!(*request.method(), Method::GET | Method::HEAD) => answer,
+            Some(_) => answer::refuse(&method_not_allowed(), pretty),
+            None if self.is_below_api(path) => answer::refuse(&Status::unknown_path(), pretty),
             None => not_found(),
         }
     }
 
+    /// The path names a version that is not served, of something that is.
+    fn is_below_api(&self, path: &str) -> bool {
+        match path.trim_matches('/').split('/').collect::<Vec<_>>().as_slice() {
+            ["api", _] => true,
+            ["apis", group, _] => self.discovery.paths().any(|known| known == format!("/apis/{group}")),
+            _ => false,
+        }
+    }
+
     fn document(&self, path: &str, headers: &HeaderMap, pretty: bool) -> Option<Response> {
-        const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
         let trimmed = if path.len() > 1 { path.trim_end_matches('/') } else { path };
         let accounts = self.authenticator.service_accounts();
         Some(match trimmed {
             "/" | "/index.html" => answer::json(StatusCode::OK, &json!({"paths": self.paths()}), true),
             "/version" => answer::json(StatusCode::OK, &version::document(), true),
             "/metrics" => answer::bytes(StatusCode::OK, METRICS, metrics::render()),
-            "/metrics/slis" => answer::bytes(StatusCode::OK, METRICS, ""),
             "/.well-known/openid-configuration" => {
                 cached(answer::json(StatusCode::OK, &accounts.openid_configuration(), false))
             }
@@ -119,6 +140,11 @@ impl Routes {
 fn cached(mut response: Response) -> Response {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
     response
+}
+
+fn method_not_allowed() -> Status {
+    let message = "the server does not allow this method on the requested resource";
+    Status::new(Reason::MethodNotAllowed, message).with_details(api::status::Details::default())
 }
 
 fn not_found() -> Response {

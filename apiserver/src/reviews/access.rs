@@ -13,10 +13,10 @@ const ONE_OF: &str = "exactly one of nonResourceAttributes or resourceAttributes
 impl Reviews {
     pub(super) fn subject_access_review(&self, asked: Asked<'_>) -> Result<Value, Status> {
         let mut errors = FieldErrors::new();
-        check_subject(&asked.body, &mut errors);
         check_target(&asked.body, &mut errors);
+        check_subject(&asked.body, &mut errors);
         check_metadata(&asked.body, &[], "must be empty", &mut errors);
-        refuse("SubjectAccessReview", &errors)?;
+        refuse(&errors)?;
         Ok(self.answered(asked.body, None))
     }
 
@@ -27,8 +27,8 @@ impl Reviews {
             api::meta::set(&mut body, "namespace", namespace.into());
         }
         let mut errors = FieldErrors::new();
-        check_subject(&body, &mut errors);
         check_target(&body, &mut errors);
+        check_subject(&body, &mut errors);
         check_metadata(&body, &["namespace"], "must be empty except for namespace", &mut errors);
         let own = api::meta::namespace(&body).to_owned();
         let asked_namespace = text(&body, "/spec/resourceAttributes/namespace").to_owned();
@@ -38,10 +38,10 @@ impl Reviews {
             errors.invalid(&attributes.child("namespace"), json!(asked_namespace), "must match metadata.namespace");
         }
         if present(&body, "nonResourceAttributes") {
-            let value = body.pointer("/spec/nonResourceAttributes").cloned().unwrap_or_default();
+            let value = path_attributes(&body);
             errors.invalid(&spec.child("nonResourceAttributes"), value, "disallowed on this kind of request");
         }
-        refuse("LocalSubjectAccessReview", &errors)?;
+        refuse(&errors)?;
         if own != namespace {
             let message = format!("spec.resourceAttributes.namespace must match namespace: {namespace}");
             return Err(Status::bad_request(message));
@@ -53,7 +53,7 @@ impl Reviews {
         let mut errors = FieldErrors::new();
         check_target(&asked.body, &mut errors);
         check_metadata(&asked.body, &[], "must be empty", &mut errors);
-        refuse("SelfSubjectAccessReview", &errors)?;
+        refuse(&errors)?;
         Ok(self.answered(asked.body, Some(&asked.context.user)))
     }
 
@@ -169,8 +169,7 @@ fn present(body: &Value, field: &str) -> bool {
 
 fn check_target(body: &Value, errors: &mut FieldErrors) {
     if present(body, "resourceAttributes") == present(body, "nonResourceAttributes") {
-        let value = body.pointer("/spec/nonResourceAttributes").cloned().unwrap_or_default();
-        errors.invalid(&Path::new("spec"), value, ONE_OF);
+        errors.invalid(&Path::new("spec"), path_attributes(body), ONE_OF);
     }
 }
 
@@ -190,9 +189,18 @@ fn check_metadata(body: &Value, allowed: &[&str], detail: &str, errors: &mut Fie
     }
 }
 
-fn refuse(kind: &str, errors: &FieldErrors) -> Result<(), Status> {
+/// Upstream's decoded reviews have lost their kind, so its refusals name none.
+fn refuse(errors: &FieldErrors) -> Result<(), Status> {
     if errors.0.is_empty() {
         return Ok(());
     }
-    Err(Status::invalid(AUTHORIZATION, kind, "", errors))
+    Err(Status::invalid(AUTHORIZATION, "", "", errors))
+}
+
+/// The attributes of a path, with Go's names of their fields.
+fn path_attributes(body: &Value) -> Value {
+    match body.pointer("/spec/nonResourceAttributes").filter(|value| value.is_object()) {
+        Some(asked) => json!({"Path": text(asked, "/path"), "Verb": text(asked, "/verb")}),
+        None => Value::Null,
+    }
 }

@@ -31,7 +31,7 @@ impl Reviews {
             Ok(Some(found)) => json!({
                 "authenticated": true, "user": user_info(&found.user), "audiences": found.audiences,
             }),
-            Ok(None) => json!({"user": {}}),
+            Ok(None) => json!({"user": {}, "error": "invalid bearer token"}),
             Err(error) => json!({"user": {}, "error": error}),
         };
         Ok(answer)

@@ -97,7 +97,7 @@ impl Reviews {
                 self.add("secret", &secret, &mut bound)
             }
             _ => {
-                let what = format!("{version}, Kind={kind}");
+                let what = format!("{}/{}, Kind={kind}", version.group, version.version);
                 return Err(Status::bad_request(format!("cannot bind token to object of type {what}")));
             }
         };

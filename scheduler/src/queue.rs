@@ -2,7 +2,8 @@
 //!
 //! A pod that no node takes waits until something happens that could change that: each plug-in says what
 //! ([`Plugin::events`](crate::framework::Plugin::events)). Then it backs off, a second doubling to ten, and gets its
-//! turn. What happens while a decision is made counts for it too.
+//! turn; earlier when nobody else waits for one (KEP-5142), unless it backs off because of a failure. What happens while
+//! a decision is made counts for it too.
 
 use std::{
     cmp::Reverse,
@@ -43,7 +44,12 @@ struct Rank {
 enum Place {
     Active(Rank),
     BackingOff(Instant),
-    Unschedulable { since: Instant, wakes: Events },
+    /// As [`Self::BackingOff`], to its end even when the scheduler has nothing else to do.
+    Failing(Instant),
+    Unschedulable {
+        since: Instant,
+        wakes: Events,
+    },
     Gated,
     Deciding,
 }
@@ -61,6 +67,7 @@ struct State {
     slots: HashMap<Key, Slot>,
     active: BTreeSet<(Rank, Key)>,
     backing_off: BTreeSet<(Instant, Key)>,
+    failing: BTreeSet<(Instant, Key)>,
     /// Unschedulable pods by the time they began to wait.
     unschedulable: BTreeSet<(Instant, Key)>,
     arrivals: u64,
@@ -74,6 +81,13 @@ struct State {
 pub(crate) struct Delays {
     pub(crate) initial: Duration,
     pub(crate) max: Duration,
+}
+
+impl Delays {
+    fn after(self, attempts: u32) -> Duration {
+        let doublings = attempts.saturating_sub(1).min(20);
+        self.initial.saturating_mul(1 << doublings).min(self.max)
+    }
 }
 
 /// The scheduling queue.
@@ -179,7 +193,7 @@ impl Queue {
         if let Some(slot) = state.slots.get_mut(&waiting.pod.key) {
             slot.attempts = slot.attempts.max(waiting.attempts);
         }
-        state.back_off(&waiting.pod.key, now, self.delays);
+        state.fail(&waiting.pod.key, now, self.delays);
         drop(state);
         self.changed.notify_one();
     }
@@ -205,6 +219,7 @@ impl State {
         match self.slots.get(key).map(|slot| &slot.place) {
             Some(Place::Active(rank)) => drop(self.active.remove(&(*rank, key.clone()))),
             Some(Place::BackingOff(until)) => drop(self.backing_off.remove(&(*until, key.clone()))),
+            Some(Place::Failing(until)) => drop(self.failing.remove(&(*until, key.clone()))),
             Some(Place::Unschedulable { since, .. }) => drop(self.unschedulable.remove(&(*since, key.clone()))),
             _ => {}
         }
@@ -221,15 +236,25 @@ impl State {
     fn back_off(&mut self, key: &Key, now: Instant, delays: Delays) {
         self.leave(key);
         let Some(slot) = self.slots.get_mut(key) else { return };
-        let doublings = slot.attempts.saturating_sub(1).min(20);
-        let until = now + delays.initial.saturating_mul(1 << doublings).min(delays.max);
+        let until = now + delays.after(slot.attempts);
         slot.place = Place::BackingOff(until);
         self.backing_off.insert((until, key.clone()));
+    }
+
+    fn fail(&mut self, key: &Key, now: Instant, delays: Delays) {
+        self.leave(key);
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let until = now + delays.after(slot.attempts);
+        slot.place = Place::Failing(until);
+        self.failing.insert((until, key.clone()));
     }
 
     /// Gives a turn to pods whose time has come.
     fn wake(&mut self, now: Instant) {
         while let Some((_, key)) = self.backing_off.first().filter(|(until, _)| *until <= now).cloned() {
+            self.activate(&key);
+        }
+        while let Some((_, key)) = self.failing.first().filter(|(until, _)| *until <= now).cloned() {
             self.activate(&key);
         }
         while let Some((_, key)) = self.unschedulable.first().filter(|(since, _)| *since + MAX_WAIT <= now).cloned() {
@@ -238,9 +263,10 @@ impl State {
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        let backing_off = self.backing_off.first().map(|(until, _)| *until);
+        // Who backs off without having failed is popped before there is anything to wait for.
+        let failing = self.failing.first().map(|(until, _)| *until);
         let stale = self.unschedulable.first().map(|(since, _)| *since + MAX_WAIT);
-        backing_off.into_iter().chain(stale).min()
+        failing.into_iter().chain(stale).min()
     }
 
     fn wait(&mut self, waiting: &Waiting, now: Instant, wakes: Events) {
@@ -256,7 +282,10 @@ impl State {
     }
 
     fn pop(&mut self) -> Option<Waiting> {
-        let (_, key) = self.active.pop_first()?;
+        let key = match self.active.pop_first() {
+            Some((_, key)) => Some(key),
+            None => self.backing_off.pop_first().map(|(_, key)| key),
+        }?;
         let seen = self.events;
         let slot = self.slots.get_mut(&key).expect("an active pod has a slot");
         slot.attempts += 1;

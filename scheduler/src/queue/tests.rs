@@ -36,15 +36,39 @@ async fn important_pods_come_first_then_the_first_come() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejected_pod_waits_for_what_can_help_and_backs_off() {
+async fn a_rejected_pod_waits_for_what_can_help() {
     let queue = queue();
     queue.set(pod("a", 0));
-    for expected_seconds in [1, 2, 4, 8, 10, 10] {
+    for _ in 0..3 {
         let waiting = queue.next().await;
         queue.unschedulable(&waiting, Events::of(&[ClusterEvent::NodeAdd]));
         queue.happened(ClusterEvent::NodeLabel);
         assert_eq!(next(&queue).await, None, "another event does not help");
         queue.happened(ClusterEvent::NodeAdd);
+    }
+    assert_eq!(next(&queue).await.as_deref(), Some("a"), "with nobody before it, it need not back off");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_backs_off_lets_others_go_first() {
+    let queue = queue();
+    queue.set(pod("a", 9));
+    let waiting = queue.next().await;
+    queue.unschedulable(&waiting, Events::of(&[ClusterEvent::NodeAdd]));
+    queue.happened(ClusterEvent::NodeAdd);
+    queue.set(pod("b", 0));
+    let order = [next(&queue).await, next(&queue).await, next(&queue).await];
+    assert_eq!(order, [Some("b".to_owned()), Some("a".to_owned()), None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_decision_backs_off_to_the_end() {
+    let queue = queue();
+    queue.set(pod("a", 0));
+    for expected_seconds in [1, 2, 4, 8, 10, 10] {
+        let waiting = queue.next().await;
+        queue.failed(&waiting);
+        assert_eq!(next(&queue).await, None, "idleness does not end it");
         let before = daemon::clock::monotonic();
         tokio::time::timeout(Duration::from_secs(60), queue.changed_to_active()).await.unwrap();
         assert_eq!(before.elapsed_paused().as_secs(), expected_seconds);

@@ -33,6 +33,7 @@ mod finished;
 mod garbage;
 mod history;
 mod job;
+mod mirroring;
 mod namespace;
 mod nodeipam;
 mod nodelifecycle;

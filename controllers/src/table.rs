@@ -124,6 +124,13 @@ pub(crate) const DESCRIPTORS: &[Descriptor] = &[
     descriptor!("cronjob-controller", "cronjob", "cronjob-controller", true, crate::cronjob::run),
     descriptor!("statefulset-controller", "statefulset", "statefulset-controller", true, crate::statefulset::run),
     descriptor!("disruption-controller", "disruption", "disruption-controller", true, crate::disruption::run),
+    descriptor!(
+        "endpointslice-mirroring-controller",
+        "endpointslicemirroring",
+        "endpointslicemirroring-controller",
+        true,
+        crate::mirroring::run
+    ),
 ];
 
 /// Refuses names that no controller has.

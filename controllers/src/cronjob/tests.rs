@@ -55,9 +55,11 @@ fn a_job_starts_when_its_time_has_come() {
 fn running_jobs_are_respected() {
     let active = json!({"active": [{"name": "old", "uid": "old"}]});
     let old = job("old", None, 0);
-    let forbid = planned(&cron(json!({"concurrencyPolicy": "Forbid"}), active.clone()), &[old.clone()], "00:01:00");
+    let forbid =
+        planned(&cron(json!({"concurrencyPolicy": "Forbid"}), active.clone()), std::slice::from_ref(&old), "00:01:00");
     assert_eq!((forbid.start.is_none(), reasons(&forbid)), (true, vec!["JobAlreadyActive"]));
-    let replace = planned(&cron(json!({"concurrencyPolicy": "Replace"}), active.clone()), &[old.clone()], "00:01:00");
+    let replace =
+        planned(&cron(json!({"concurrencyPolicy": "Replace"}), active.clone()), std::slice::from_ref(&old), "00:01:00");
     assert_eq!((replace.start.is_some(), replace.replace), (true, vec!["old".to_owned()]));
     let allow = planned(&cron(json!({}), active), &[old], "00:01:00");
     assert!(allow.start.is_some() && allow.replace.is_empty());

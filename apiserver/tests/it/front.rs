@@ -117,12 +117,12 @@ async fn impersonation(server: &Running) {
     );
     let refused = server.request("GET", "/api", "jane").header("impersonate-user", "ann");
     let refused = server.send(refused, Bytes::new()).await;
-    let text = r#"users "ann" is forbidden: User "jane" cannot impersonate resource "users" in API group "" at the cluster scope"#;
+    let text = r#"forbidden: User "jane" cannot impersonate-on:user-info:get path "/api""#;
     assert_eq!((refused.code, message(&refused)), (StatusCode::FORBIDDEN, text.to_owned()));
     let nobody = server.request("GET", "/api", "").header("impersonate-group", "dev");
     let nobody = server.send(nobody, Bytes::new()).await;
     assert_eq!(nobody.code, StatusCode::BAD_REQUEST);
-    assert!(message(&nobody).ends_with("without impersonating a user"), "{}", message(&nobody));
+    assert!(message(&nobody).ends_with("without impersonating a user name"), "{}", message(&nobody));
 }
 
 async fn reviews(server: &Running) {

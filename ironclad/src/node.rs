@@ -1,7 +1,8 @@
 //! A node: containerd, the binary's own image, and the three agents that make a host part of a cluster.
 //!
 //! ```text
-//! containerd -> own image -> credentials -> kubelet, proxy, overlay (each its own identity, each supervised)
+//! containerd -> credentials -> kubelet, proxy -> overlay   (each its own identity, each supervised)
+//!            -> own image ------------------/
 //! ```
 
 pub(crate) mod args;
@@ -15,7 +16,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use cri::Containerd;
 use daemon::{Drain, Tasks};
+use pki::Credential;
 use tracing::{info, warn};
 
 pub(crate) use self::args::{NodeArgs, Settings};
@@ -58,30 +61,37 @@ pub(crate) async fn run(settings: Settings, drain: Drain) -> Result<()> {
     let runtime = Runtime::start(&settings, &tasks)?;
     while !drain.is_draining() {
         if let Some(outcome) = drain.run(prepare(&settings, &runtime)).await {
-            serve(&settings, &outcome?, &drain).await?;
+            let (runtime, credentials) = outcome?;
+            serve(&settings, &runtime, &credentials, &drain).await?;
         }
     }
     Ok(tasks.join(JOIN).await?)
 }
 
 /// Everything that the agents need to be there.
-async fn prepare(settings: &Settings, runtime: &Runtime) -> Result<NodeCredentials> {
+async fn prepare(settings: &Settings, runtime: &Runtime) -> Result<(Containerd, NodeCredentials)> {
     let runtime = runtime.ready().await?;
-    images::import_own(&runtime, &settings.paths).await?;
     if !NodeCredentials::present(&settings.paths) {
         join::run(settings).await?;
     }
     let credentials = NodeCredentials::load(&settings.paths)?;
     server_ready(settings, &credentials).await?;
-    Ok(credentials)
+    Ok((runtime, credentials))
 }
 
 /// Runs the agents until the drain, or until they need new certificates and have got them.
-async fn serve(settings: &Settings, credentials: &NodeCredentials, drain: &Drain) -> Result<()> {
+async fn serve(settings: &Settings, runtime: &Containerd, credentials: &NodeCredentials, drain: &Drain) -> Result<()> {
     let (stop, local) = drain.child();
     let tasks = Tasks::new(local);
     start_agents(settings, credentials, &tasks).await?;
-    drain.run(renewal(settings, credentials)).await;
+    // The node registers and gets its subnet meanwhile. It is not ready before the network's configuration is there, which
+    // waits for the image that pods start from.
+    let imported = drain.run(images::import_own(runtime, &settings.paths)).await;
+    if let Some(imported) = imported {
+        imported?;
+        start_overlay(settings, credentials, &tasks).await?;
+        drain.run(renewal(settings, credentials)).await;
+    }
     stop.start();
     Ok(tasks.join(JOIN).await?)
 }
@@ -102,7 +112,7 @@ async fn renewal(settings: &Settings, credentials: &NodeCredentials) {
 
 /// Waits for the API server: agents that start before it would wait for their own growing delays.
 async fn server_ready(settings: &Settings, credentials: &NodeCredentials) -> Result<()> {
-    let client = client::connect(client::config(&settings.server, &credentials.ca_pem, &credentials.kubelet).await?)?;
+    let client = connect(settings, credentials, &credentials.kubelet).await?;
     let mut attempts = 0_u32;
     loop {
         let request = http::Request::get("/readyz").body(Vec::new()).expect("a plain request");
@@ -120,23 +130,28 @@ async fn server_ready(settings: &Settings, credentials: &NodeCredentials) -> Res
 
 async fn start_agents(settings: &Settings, credentials: &NodeCredentials, tasks: &Tasks) -> Result<()> {
     let drain = tasks.drain().clone();
-    let connect =
-        async |credential| client::connect(client::config(&settings.server, &credentials.ca_pem, credential).await?);
     let config = flags::<kubelet::Args>("kubelet", &kubelet_flags(settings))?.config()?;
-    let client = connect(&credentials.kubelet).await?;
+    let client = connect(settings, credentials, &credentials.kubelet).await?;
     let stop = drain.clone();
     tasks.supervise("kubelet", move || kubelet::run(config.clone(), client.clone(), stop.clone()));
 
-    let config = overlay::Config::new(&settings.name, flags("overlay", &overlay_flags(settings))?);
-    let client = connect(&credentials.overlay).await?;
-    let stop = drain.clone();
-    tasks.supervise("overlay", move || overlay::run(config.clone(), client.clone(), stop.clone()));
-
     let config = proxy::Config::new(&settings.name, flags("proxy", &proxy_flags(settings))?);
-    let client = connect(&credentials.proxy).await?;
+    let client = connect(settings, credentials, &credentials.proxy).await?;
     tasks.supervise("proxy", move || proxy::run(config.clone(), client.clone(), drain.clone()));
     info!(node = settings.name, server = settings.server, "the node's agents are started");
     Ok(())
+}
+
+async fn start_overlay(settings: &Settings, credentials: &NodeCredentials, tasks: &Tasks) -> Result<()> {
+    let drain = tasks.drain().clone();
+    let config = overlay::Config::new(&settings.name, flags("overlay", &overlay_flags(settings))?);
+    let client = connect(settings, credentials, &credentials.overlay).await?;
+    tasks.supervise("overlay", move || overlay::run(config.clone(), client.clone(), drain.clone()));
+    Ok(())
+}
+
+async fn connect(settings: &Settings, credentials: &NodeCredentials, own: &Credential) -> Result<kube::Client> {
+    client::connect(client::config(&settings.server, &credentials.ca_pem, own).await?)
 }
 
 fn kubelet_flags(settings: &Settings) -> Vec<String> {

@@ -29,7 +29,9 @@ pub(crate) fn requests(cluster: &Cluster) -> Result<()> {
     let line = BufReader::new(stdout).lines().next().context("kubectl proxy says where it listens")??;
     let address = line.split_whitespace().last().context("an address")?.to_owned();
     let mut wrong = Vec::new();
-    let own: Vec<&Case> = cases.iter().filter(|c| c.user.is_empty()).collect();
+    // What was recorded of a pod that never got a node is not what happens to one that runs.
+    let on_the_pod = |case: &&Case| case.path.contains("/pods/pod");
+    let own: Vec<&Case> = cases.iter().filter(|c| c.user.is_empty() && !on_the_pod(c)).collect();
     for case in &own {
         let outcome = send(&address, case).and_then(|(code, body)| case.compare(code, &body));
         if let Err(failure) = outcome
@@ -64,7 +66,10 @@ fn send(address: &str, case: &Case) -> Result<(u16, String)> {
     // A body that is too large is refused before it was sent as a whole.
     let _ = stream.write_all(body.as_bytes());
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
+    // A server that refuses before it has read the body may reset the connection behind its answer.
+    if let Err(failure) = stream.read_to_end(&mut answer) {
+        ensure!(!answer.is_empty(), failure);
+    }
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").context("the answer has no end of headers")?;
     let code = head.split(' ').nth(1).context("a status code")?.parse()?;

@@ -67,6 +67,22 @@ impl Image {
         self.layer.append_data(&mut header, path, content)
     }
 
+    /// A program of this machine with the libraries that it is linked to.
+    ///
+    /// # Errors
+    /// When it is not installed.
+    pub fn program(&mut self, path: &str) -> io::Result<()> {
+        self.copy(path)?;
+        let linked = std::process::Command::new("ldd").arg(path).output()?;
+        let linked = String::from_utf8_lossy(&linked.stdout).into_owned();
+        let paths = linked.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+        paths.collect::<std::collections::BTreeSet<_>>().into_iter().try_for_each(|library| self.copy(library))
+    }
+
+    fn copy(&mut self, path: &str) -> io::Result<()> {
+        self.file(path.trim_start_matches('/'), &fs::read(path)?, 0o755)
+    }
+
     fn folder(&mut self, path: &str, mode: u32) -> io::Result<()> {
         self.layer.append_data(&mut header(EntryType::Directory, mode), path, io::empty())
     }

@@ -122,7 +122,7 @@ fn normalized(body: &str) -> String {
         let all = [
             (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<uid>"),
             (r"current: \d+", "current: <revision>"),
-            (r"in record \(\d+\)", "in record (212)"),
+            (r"in record \(\d+\)", "in record (<revision>)"),
             (r"20[1-9]\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", "<time>"),
             (r#"Invalid value: \\"\{\\\\\\"apiVersion.*?\}\\": "#, "Invalid value: <object>: "),
             (r#"in scheme \\"[^"]*\\""#, "in scheme <place>"),

@@ -113,7 +113,9 @@ pub(crate) fn port_forward(cluster: &Cluster) -> Result<()> {
     for kubectl in cluster.kubectls() {
         let mut forward = kubectl.within("forward").start(&["port-forward", "pod/web", ":8080"])?;
         let stdout = forward.0.stdout.take().context("stdout is piped")?;
-        let line = BufReader::new(stdout).lines().next().context("port-forward says where it listens")??;
+        // Kept open: kubectl says something for each connection.
+        let mut lines = BufReader::new(stdout).lines();
+        let line = lines.next().context("port-forward says where it listens")??;
         let address = line.split_whitespace().nth(2).with_context(|| line.clone())?.to_owned();
         until("an answer through the forward", SOON, || {
             let answer = http_get(&address, "/")?;

@@ -1,6 +1,8 @@
-//! certificates.k8s.io: signing requests and what names signers.
+//! Kinds of `certificates.k8s.io`, and what names signers.
 
+pub(crate) mod pod_request;
 pub(crate) mod signing_request;
+pub(crate) mod trust_bundle;
 
 use api::field::{FieldErrors, Path};
 

@@ -8,16 +8,22 @@
 //! - one folder per API group holds one file per kind; kinds without a file are [`plain`];
 //! - [`names`], [`object_meta`], [`conditions`] and [`tree`] are what the kinds are written with.
 
+mod admission;
 pub mod age;
 mod apps;
+mod autoscaling;
 mod batch;
 mod certificates;
 pub mod conditions;
 mod coordination;
 pub mod core;
+mod devices;
 mod diff;
 mod discovery;
+mod extension;
+mod flow;
 pub mod ip;
+mod migration;
 pub mod names;
 mod networking;
 mod node;

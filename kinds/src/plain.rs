@@ -1,6 +1,5 @@
 //! The strategy of every kind that has no file of its own: nothing but the defaults.
 
-use crate::names::NameRule;
 use crate::strategy::Strategy;
 
 /// A kind without rules of its own.
@@ -8,13 +7,3 @@ use crate::strategy::Strategy;
 pub struct Plain;
 
 impl Strategy for Plain {}
-
-/// The same, with names that may hold all that a URL's path may: API services.
-#[derive(Debug)]
-pub struct PathNamed;
-
-impl Strategy for PathNamed {
-    fn name_rule(&self) -> NameRule {
-        NameRule::PathSegment
-    }
-}

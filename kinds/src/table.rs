@@ -1,11 +1,15 @@
 //! Which strategy a resource has. Adding a kind is a file and one line here.
 
+use crate::admission::{bindings::Bindings, policies::Policies, webhooks::Webhooks};
 use crate::apps::{
     controller_revision::ControllerRevision, daemon_set::DaemonSet, deployment::Deployment, replica_set::ReplicaSet,
     stateful_set::StatefulSet,
 };
+use crate::autoscaling::horizontal::HorizontalPodAutoscaler;
 use crate::batch::{cron_job::CronJob, job::Job};
-use crate::certificates::signing_request::SigningRequest;
+use crate::certificates::{
+    pod_request::PodCertificateRequest, signing_request::SigningRequest, trust_bundle::TrustBundle,
+};
 use crate::coordination::lease::{Lease, LeaseCandidate};
 use crate::core::{
     config_map::ConfigMap,
@@ -25,11 +29,15 @@ use crate::core::{
     service::Service,
     service_account::ServiceAccount,
 };
+use crate::devices::{DeviceClass, DeviceTaintRule, ResourceClaim, ResourceClaimTemplate, ResourceSlice};
 use crate::discovery::endpoint_slice::EndpointSlice;
+use crate::extension::{ApiService, CustomResourceDefinition};
+use crate::flow::{level::PriorityLevel, schema::FlowSchema};
+use crate::migration::StorageVersionMigration;
 use crate::networking::address::{IpAddress, ServiceCidr};
 use crate::networking::{ingress::Ingress, ingress_class::IngressClass, network_policy::NetworkPolicy};
 use crate::node::RuntimeClass;
-use crate::plain::{PathNamed, Plain};
+use crate::plain::Plain;
 use crate::policy::disruption_budget::PodDisruptionBudget;
 use crate::rbac::binding::{ClusterRoleBinding, RoleBinding};
 use crate::rbac::role::{ClusterRole, Role};
@@ -59,18 +67,31 @@ pub fn strategy(group: &str, resource: &str) -> &'static dyn Strategy {
         ("", "secrets") => &Secret,
         ("", "serviceaccounts") => &ServiceAccount,
         ("", "services") => &Service,
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => &Policies { mutating: true },
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings") => &Bindings { mutating: true },
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => &Webhooks { mutating: true },
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => &Policies { mutating: false },
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => &Bindings { mutating: false },
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => &Webhooks { mutating: false },
+        ("apiextensions.k8s.io", "customresourcedefinitions") => &CustomResourceDefinition,
+        ("apiregistration.k8s.io", "apiservices") => &ApiService,
         ("apps", "controllerrevisions") => &ControllerRevision,
         ("apps", "daemonsets") => &DaemonSet,
         ("apps", "deployments") => &Deployment,
         ("apps", "replicasets") => &ReplicaSet,
         ("apps", "statefulsets") => &StatefulSet,
+        ("autoscaling", "horizontalpodautoscalers") => &HorizontalPodAutoscaler,
         ("batch", "cronjobs") => &CronJob,
         ("batch", "jobs") => &Job,
         ("certificates.k8s.io", "certificatesigningrequests") => &SigningRequest,
+        ("certificates.k8s.io", "clustertrustbundles") => &TrustBundle,
+        ("certificates.k8s.io", "podcertificaterequests") => &PodCertificateRequest,
         ("coordination.k8s.io", "leasecandidates") => &LeaseCandidate,
         ("coordination.k8s.io", "leases") => &Lease,
         ("discovery.k8s.io", "endpointslices") => &EndpointSlice,
         ("events.k8s.io", "events") => &Event,
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => &FlowSchema,
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => &PriorityLevel,
         ("networking.k8s.io", "ingressclasses") => &IngressClass,
         ("networking.k8s.io", "ingresses") => &Ingress,
         ("networking.k8s.io", "ipaddresses") => &IpAddress,
@@ -82,6 +103,11 @@ pub fn strategy(group: &str, resource: &str) -> &'static dyn Strategy {
         ("rbac.authorization.k8s.io", "clusterroles") => &ClusterRole,
         ("rbac.authorization.k8s.io", "rolebindings") => &RoleBinding,
         ("rbac.authorization.k8s.io", "roles") => &Role,
+        ("resource.k8s.io", "deviceclasses") => &DeviceClass,
+        ("resource.k8s.io", "devicetaintrules") => &DeviceTaintRule,
+        ("resource.k8s.io", "resourceclaims") => &ResourceClaim,
+        ("resource.k8s.io", "resourceclaimtemplates") => &ResourceClaimTemplate,
+        ("resource.k8s.io", "resourceslices") => &ResourceSlice,
         ("scheduling.k8s.io", "priorityclasses") => &PriorityClass,
         ("storage.k8s.io", "csidrivers") => &CsiDriver,
         ("storage.k8s.io", "csinodes") => &CsiNode,
@@ -89,7 +115,7 @@ pub fn strategy(group: &str, resource: &str) -> &'static dyn Strategy {
         ("storage.k8s.io", "storageclasses") => &StorageClass,
         ("storage.k8s.io", "volumeattachments") => &VolumeAttachment,
         ("storage.k8s.io", "volumeattributesclasses") => &VolumeAttributesClass,
-        ("apiregistration.k8s.io", _) => &PathNamed,
+        ("storagemigration.k8s.io", "storageversionmigrations") => &StorageVersionMigration,
         _ => &Plain,
     }
 }

@@ -192,6 +192,13 @@ fn validate(object: &Value, old: &Value, errors: &mut FieldErrors) {
         errors.invalid(&path.child("expirationSeconds"), seconds, detail);
     }
     validate_conditions(conditions(object), &Path::new("status").child("conditions"), errors);
+    let certificate = text(at(object, "status"), "certificate");
+    if certificate != text(at(old, "status"), "certificate")
+        && let Err(reason) = check_certificate(certificate)
+    {
+        let path = Path::new("status");
+        errors.invalid(&path.child("certificate"), "<certificate data>", &reason);
+    }
 }
 
 /// The form only: the signature is checked by whoever signs.
@@ -202,6 +209,21 @@ fn check_request(base64: &str) -> Result<(), &'static str> {
     let framed =
         text.contains("-----BEGIN CERTIFICATE REQUEST-----") && text.contains("-----END CERTIFICATE REQUEST-----");
     if framed { Ok(()) } else { Err(wrong) }
+}
+
+/// The form only, again: blocks of certificates and nothing else.
+fn check_certificate(base64: &str) -> Result<(), String> {
+    if base64.is_empty() {
+        return Ok(());
+    }
+    let bytes = STANDARD.decode(base64).unwrap_or_default();
+    let pem = String::from_utf8_lossy(&bytes);
+    let mut kinds = pem.split("-----BEGIN ").skip(1).filter_map(|block| Some(block.split_once("-----")?.0));
+    match kinds.clone().find(|kind| *kind != "CERTIFICATE") {
+        Some(kind) => Err(format!("only CERTIFICATE PEM blocks are allowed, found {kind:?}")),
+        None if kinds.next().is_none() => Err("must contain at least one CERTIFICATE PEM block".to_owned()),
+        None => Ok(()),
+    }
 }
 
 fn usages(usages: &[Value], path: &Path<'_>, errors: &mut FieldErrors) {
@@ -256,7 +278,8 @@ fn validate_change(new: &Value, old: &Value, way: Way, errors: &mut FieldErrors)
         if after.len() > before.len() {
             errors.forbidden(&path, &format!("updates may not add a condition of type {kind:?}"));
         } else if after.len() == before.len() && !before.iter().zip(&after).all(|(a, b)| same(a, b)) {
-            errors.forbidden(&path, &format!("updates may not modify a condition of type {kind:?}"));
+            let diff = crate::diff::unified(&json!(before), &json!(after));
+            errors.forbidden(&path, &format!("updates may not modify a condition of type {kind:?}\n{diff}"));
         }
     }
     let (before, after) = (text(at(old, "status"), "certificate"), text(at(new, "status"), "certificate"));

@@ -1,0 +1,95 @@
+//! Requests of pods for certificates.
+
+use api::Value;
+use api::field::{FieldErrors, Path};
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::certificates::signer_name;
+use crate::names;
+use crate::object_meta::{immutable, invalid_each};
+use crate::rows;
+use crate::strategy::{Request, Strategy, keep_all_but_status, keep_status};
+use crate::tree::{at, default_to, enter, list, opt_int, put, text};
+
+/// The pod certificate request strategy.
+#[derive(Debug)]
+pub(crate) struct PodCertificateRequest;
+
+const UID_MAX: usize = 128;
+const SHORTEST: i64 = 3600;
+const LONGEST: i64 = 91 * 86_400;
+const LONGEST_OF_OURS: i64 = 86_400;
+
+impl Strategy for PodCertificateRequest {
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn default(&self, object: &mut Value, _request: &Request<'_>) {
+        default_to(enter(object, "spec"), "maxExpirationSeconds", 86_400);
+    }
+
+    fn prepare_create(&self, object: &mut Value, _request: &Request<'_>) {
+        put(object, "status", json!({}));
+    }
+
+    fn validate_create(&self, object: &Value, _request: &Request<'_>, errors: &mut FieldErrors) {
+        let (spec, path) = (at(object, "spec"), Path::new("spec"));
+        let signer = text(spec, "signerName");
+        signer_name(signer, &path.child("signerName"), errors);
+        for (name, uid) in [("podName", "podUID"), ("serviceAccountName", "serviceAccountUID"), ("nodeName", "nodeUID")]
+        {
+            let (value, id) = (text(spec, name), text(spec, uid));
+            invalid_each(&path.child(name), value, names::subdomain(value), errors);
+            if id.is_empty() {
+                errors.invalid(&path.child(uid), id, "must not be empty");
+            }
+            if id.len() > UID_MAX {
+                errors.too_long(&path.child(uid), UID_MAX);
+            }
+        }
+        let ours =
+            signer.split('/').next().is_some_and(|host| host == "kubernetes.io" || host.ends_with(".kubernetes.io"));
+        let longest = if ours { LONGEST_OF_OURS } else { LONGEST };
+        let at_seconds = path.child("maxExpirationSeconds");
+        match opt_int(spec, "maxExpirationSeconds") {
+            None => errors.required(&at_seconds, "must be set"),
+            Some(seconds) if !(SHORTEST..=longest).contains(&seconds) => {
+                errors.invalid(&at_seconds, seconds, &format!("must be in the range [{SHORTEST}, {longest}]"));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value, _request: &Request<'_>) {
+        keep_status(new, old);
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, _request: &Request<'_>, errors: &mut FieldErrors) {
+        immutable(at(new, "spec"), at(old, "spec"), &Path::new("spec"), errors);
+    }
+
+    fn prepare_subresource(&self, _subresource: &str, new: &mut Value, old: &Value, _request: &Request<'_>) {
+        keep_all_but_status(new, old);
+    }
+
+    fn selectable_fields(&self) -> &'static [&'static str] {
+        &["spec.nodeName", "spec.podName", "spec.signerName"]
+    }
+
+    fn row(&self, object: &Value, _now: Timestamp) -> Option<Vec<Value>> {
+        let spec = at(object, "spec");
+        let conditions = list(at(object, "status"), "conditions").iter().map(|condition| text(condition, "type"));
+        let state = conditions.filter(|kind| matches!(*kind, "Issued" | "Denied" | "Failed")).last();
+        Some(vec![
+            rows::name(object),
+            json!(text(spec, "podName")),
+            json!(text(spec, "serviceAccountName")),
+            json!(text(spec, "nodeName")),
+            json!(text(spec, "signerName")),
+            json!(state.unwrap_or("Pending")),
+            json!(rows::labels(spec, "unverifiedUserAnnotations")),
+        ])
+    }
+}

@@ -66,10 +66,9 @@ pub(super) fn plan(observed: Observed<'_>, now: Timestamp) -> Plan {
         planner.status = Some(planner.counted());
     } else if paused || planner.is_scaling() {
         planner.scale(paused);
-    } else if is_rolling(deployment) {
-        planner.roll();
     } else {
-        planner.recreate();
+        planner.is_rollout = true;
+        if is_rolling(deployment) { planner.roll() } else { planner.recreate() }
     }
     planner.finish()
 }
@@ -87,6 +86,7 @@ struct Planner<'a> {
     pods: HashMap<String, Vec<Arc<Pod>>>,
     status: Option<DeploymentStatus>,
     again: Option<Duration>,
+    is_rollout: bool,
     now: Timestamp,
 }
 
@@ -107,6 +107,7 @@ impl<'a> Planner<'a> {
             pods,
             status: None,
             again: None,
+            is_rollout: false,
             now,
         }
     }
@@ -312,7 +313,8 @@ impl<'a> Planner<'a> {
 
     fn finish(mut self) -> Plan {
         if let Some(status) = self.status.take() {
-            self.again = progress::next_check(self.deployment, &status, self.now);
+            // Only a rollout has a deadline: a paused deployment may stay as it is.
+            self.again = progress::next_check(self.deployment, &status, self.now).filter(|_| self.is_rollout);
             self.changed.status = Some(status);
         }
         let mut steps: Vec<Step> = self.create.take().map(Step::Create).into_iter().collect();

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use parking_lot::Mutex;
@@ -45,6 +46,8 @@ struct Entry {
 #[derive(Default)]
 pub(crate) struct Pods {
     entries: Mutex<HashMap<String, Entry>>,
+    /// No new workers: the node agent ends. Changed and read under the lock of the entries.
+    is_closed: AtomicBool,
     /// The API's images of static pods, by namespace and name.
     mirrors: Mutex<BTreeMap<(String, String), Arc<Pod>>>,
 }
@@ -74,6 +77,9 @@ impl Pods {
             });
             drop(entries);
             kubelet.statuses.touch(&uid);
+            return;
+        }
+        if kubelet.pods.is_closed.load(Ordering::Relaxed) {
             return;
         }
         let desired = Desired { pod: pod.clone(), gone: false, verdict: None };
@@ -130,7 +136,9 @@ impl Pods {
 
     /// Ends every worker. What runs goes on.
     pub(crate) fn clear(&self) {
-        self.entries.lock().clear();
+        let mut entries = self.entries.lock();
+        self.is_closed.store(true, Ordering::Relaxed);
+        entries.clear();
     }
 
     pub(crate) fn get(&self, uid: &str) -> Option<View> {

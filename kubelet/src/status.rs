@@ -13,7 +13,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{HostIP, Pod, PodCondition, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-pub(crate) use conditions::OWNED as OWNED_CONDITIONS;
 pub(crate) use patch::patch;
 
 use crate::observed::PodObserved;

@@ -106,7 +106,8 @@ pub(crate) async fn sync(kubelet: Arc<Kubelet>, uid: String) -> Result<Option<Du
     if let Some(patch) = status::patch(pod::uid(&target), &base, &wanted) {
         match api.patch_status(pod::name(&target), &PatchParams::default(), &Patch::Strategic(patch)).await {
             Ok(patched) => kubelet.statuses.set_known(&uid, &patched),
-            Err(kube::Error::Api(status)) if is_another(status.code) => return Ok(None),
+            // Gone: its removal is on its way here. Anything else, a conflict too, is tried again.
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
             Err(error) => return Err(error),
         }
     }
@@ -114,11 +115,6 @@ pub(crate) async fn sync(kubelet: Arc<Kubelet>, uid: String) -> Result<Option<Du
         delete(&api, &target).await?;
     }
     Ok(None)
-}
-
-/// Gone, or another pod has the name now.
-fn is_another(code: u16) -> bool {
-    code == 404 || code == 409
 }
 
 /// The last word: nothing of the pod is left here.
@@ -130,7 +126,8 @@ pub(crate) async fn delete(api: &Api<Pod>, target: &Pod) -> Result<(), kube::Err
     };
     match api.delete(pod::name(target), &params).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if is_another(status.code) => Ok(()),
+        // Gone, or another pod has the name now.
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
         Err(error) => Err(error),
     }
 }

@@ -198,8 +198,9 @@ impl Worker {
             self.events(pod).pod(EventType::Normal, "DeadlineExceeded", message);
             self.verdict = Some(Verdict { reason: "DeadlineExceeded".into(), message: message.into() });
         }
-        // What runs already was admitted once, by an earlier run of this program.
-        if self.verdict.is_none() && !self.is_admitted && observed.sandboxes.is_empty() {
+        // What runs or has run already was admitted once, by an earlier run of this program.
+        let is_new = !self.is_admitted && observed.sandboxes.is_empty() && self.status.start_time.is_none();
+        if self.verdict.is_none() && is_new {
             self.verdict = admit::check(&self.kubelet, pod);
             if let Some(verdict) = &self.verdict {
                 self.events(pod).pod(EventType::Warning, &verdict.reason, &verdict.message);

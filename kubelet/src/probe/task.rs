@@ -13,7 +13,9 @@ use crate::events::Events;
 use crate::kubelet::Kubelet;
 use crate::pod;
 
-/// While its container does not run yet, a probe with a long period looks more often than that.
+/// While its container does not run yet, a probe looks more often than its period says: soon at first, as a container
+/// usually runs a fraction of a second after its probes began, and less often the longer it takes.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
 const WAIT: Duration = Duration::from_secs(1);
 /// A check that could not be made is tried so often before it counts.
 const TRIES: usize = 3;
@@ -35,10 +37,18 @@ pub(super) async fn run(kubelet: Arc<Kubelet>, pod: Arc<Pod>, container: Contain
     let counter = Counter::new(probe.success_threshold, probe.failure_threshold);
     let mut task = Task { kubelet, pod, container, kind, probe, counter, container_id: String::new(), on_hold: false };
     let period = Duration::from_secs(u64::try_from(task.probe.period_seconds.unwrap_or(10)).unwrap_or(10).max(1));
+    let mut patience = FIRST_WAIT;
     loop {
         let wait = match task.step().await {
-            Step::Checked => period,
-            Step::Waits => period.min(WAIT),
+            Step::Checked => {
+                patience = FIRST_WAIT;
+                period
+            }
+            Step::Waits => {
+                let wait = patience.min(period);
+                patience = (patience * 2).min(WAIT);
+                wait
+            }
             Step::Ends => return,
         };
         tokio::time::sleep(wait).await;

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::conditions::OWNED as OWNED_CONDITIONS;
 use super::*;
 use crate::observed::State;
 use crate::plan::tests::{container, sandbox};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::node::v1::RuntimeClass;
 use reconcile::EventType;
 
 use super::start::Context;
@@ -104,9 +105,26 @@ impl Worker {
             self.events(pod).pod(EventType::Warning, "FailedCreatePodSandBox", &message);
             RETRY
         };
+        if pod::spec(pod).host_users == Some(false) {
+            return Err(failed("can't set `spec.hostUsers: false`, runtime does not support user namespaces".into()));
+        }
         std::fs::create_dir_all(&context.sandbox.log_directory).map_err(|error| failed(error.to_string()))?;
-        let made = self.kubelet.runtime.run_sandbox(context.sandbox.clone(), "").await;
+        let handler = self.runtime_handler(pod).await.map_err(failed)?;
+        let made = self.kubelet.runtime.run_sandbox(context.sandbox.clone(), &handler).await;
         made.map_err(|error| failed(error.to_string()))
+    }
+
+    /// The runtime's name for the pod's class of runtime; empty for the usual one.
+    async fn runtime_handler(&self, pod: &Pod) -> Result<String, String> {
+        let Some(name) = pod::spec(pod).runtime_class_name.as_deref().filter(|name| !name.is_empty()) else {
+            return Ok(String::new());
+        };
+        let classes: kube::Api<RuntimeClass> = kube::Api::all(self.kubelet.client.clone());
+        match classes.get_opt(name).await {
+            Ok(Some(class)) => Ok(class.handler),
+            Ok(None) => Err(format!("failed to get sandbox runtime: no RuntimeClass {name:?} found")),
+            Err(error) => Err(crate::objects::api_message(&error)),
+        }
     }
 
     /// Starts what the plan names; the first init container that fails stops the rest.

@@ -10,6 +10,7 @@ use super::limit_ranger::LimitRanger;
 use super::namespace_lifecycle::NamespaceLifecycle;
 use super::node_restriction::NodeRestriction;
 use super::persistent_volume_claim_resize::PersistentVolumeClaimResize;
+use super::pod_security::PodSecurity;
 use super::pod_topology_labels::PodTopologyLabels;
 use super::priority::Priority;
 use super::rbac_escalation::RbacEscalation;
@@ -38,6 +39,7 @@ const TABLE: &[(&str, bool, Make)] = &[
     // Upstream's installers all turn it on; without it, a node could take over others.
     ("NodeRestriction", true, |parts| Arc::new(NodeRestriction::new(parts.objects.clone(), parts.authorizer.clone()))),
     ("TaintNodesByCondition", true, |_| Arc::new(TaintNodesByCondition)),
+    ("PodSecurity", true, |parts| Arc::new(PodSecurity(parts.objects.clone()))),
     ("Priority", true, |parts| Arc::new(Priority::new(parts.objects.clone()))),
     ("DefaultTolerationSeconds", true, |parts| Arc::new(DefaultTolerationSeconds::new(parts.settings))),
     ("DefaultStorageClass", true, |parts| Arc::new(DefaultStorageClass(parts.objects.clone()))),
@@ -59,7 +61,6 @@ const WITHOUT_WORK: &[&str] = &[
     "NodeDeclaredFeatureValidator",
     "PodGroupProtection",
     "PodResizeValidator",
-    "PodSecurity",
     // Both need a controller that does not exist yet: one to count, one to take the finalizers away again.
     "ResourceQuota",
     "StorageObjectInUseProtection",

@@ -93,22 +93,21 @@ impl Plugin for ServiceAccount {
     }
 
     async fn admit(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
-        let Some(mut pod) = attributes.object.take().filter(|_| attributes.operation == Operation::Create) else {
+        let is_create = attributes.operation == Operation::Create;
+        let pod = attributes.object.as_ref().filter(|pod| is_create && meta::annotation(pod, MIRROR).is_none());
+        let Some(pod) = pod else {
             return Ok(());
         };
-        if meta::annotation(&pod, MIRROR).is_none() {
-            let given = text(&pod, "/spec/serviceAccountName");
-            let name = if given.is_empty() { "default".to_owned() } else { given.to_owned() };
-            // The refusal names the pod, which has been taken out.
-            attributes.object = Some(pod.clone());
-            let account = self.account(attributes, &name).await?;
+        let given = text(pod, "/spec/serviceAccountName").to_owned();
+        let name = if given.is_empty() { "default" } else { &given };
+        let account = self.account(attributes, name).await?;
+        if let Some(pod) = &mut attributes.object {
             if given.is_empty() {
                 pod["spec"]["serviceAccountName"] = json!(name);
                 pod["spec"]["serviceAccount"] = json!(name);
             }
-            complete(&mut pod, &account);
+            complete(pod, &account);
         }
-        attributes.object = Some(pod);
         Ok(())
     }
 

@@ -61,6 +61,7 @@ impl Call<'_> {
 
     async fn insert_named(&self, object: Value, options: &WriteOptions) -> Result<Written, Status> {
         let (object, pending) = self.prepare_new(object, options).await?;
+        let object = write::finish(self, object)?;
         let collection = self.collection();
         let name = meta::name(&object).to_owned();
         let key = collection.key(meta::namespace(&object), &name)?;

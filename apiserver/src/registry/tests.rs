@@ -14,6 +14,7 @@ use crate::request::{Target, User, Verb, Warnings};
 
 mod every;
 mod objects;
+mod protobuf;
 mod replay;
 mod rules;
 
@@ -64,7 +65,11 @@ pub(crate) async fn server_with(plugins: Vec<Arc<dyn crate::admission::Plugin>>)
 pub(crate) fn context(query: &str) -> Context {
     let pairs = url::form_urlencoded::parse(query.as_bytes());
     Context {
-        user: Arc::new(User { name: "tester".to_owned(), ..User::default() }),
+        user: Arc::new(User {
+            name: "admin".to_owned(),
+            groups: vec!["system:masters".to_owned(), "system:authenticated".to_owned()],
+            ..User::default()
+        }),
         target: Arc::new(Target::Path { verb: "get".to_owned(), path: "/".to_owned() }),
         query: Arc::new(pairs.map(|(key, value)| (key.into_owned(), value.into_owned())).collect()),
         now: daemon::clock::now(),
@@ -105,13 +110,23 @@ impl Server {
         headers: &[(&str, &str)],
         body: &str,
     ) -> (Response, Context) {
+        self.exchange(verb, path, headers, Body::from(body.to_owned())).await
+    }
+
+    pub(crate) async fn exchange(
+        &self,
+        verb: Verb,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> (Response, Context) {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let context = context(query);
         let mut request = http::Request::builder().method(Method::POST).uri(format!("http://x{path}?{query}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Body::from(body.to_owned())).unwrap();
+        let request = request.body(body).unwrap();
         let response = self.registry.handle(context.clone(), resource_path(path, verb), request).await;
         (response, context)
     }

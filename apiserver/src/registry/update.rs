@@ -101,7 +101,7 @@ impl Call<'_> {
         self.check_version(&mut new, current.revision)?;
         let pending = self.prepare_change(&mut new, &old, change.options).await?;
         write::warn(self, &new, Some(&old));
-        let new = write::admit(self, &admission, new).await?;
+        let new = write::finish(self, write::admit(self, &admission, new).await?)?;
         if self.deletes(&new, &old) {
             return self.delete_emptied(new, change, key, current.revision).await;
         }

@@ -8,7 +8,6 @@ use store::Key;
 use super::call::Call;
 use super::errors::{self, Subject};
 use super::options::{FieldValidation, WriteOptions};
-use super::resource::Endpoint;
 use super::yaml;
 use crate::admission::{Attributes, Operation};
 use crate::negotiate::Format;
@@ -122,19 +121,20 @@ pub(crate) fn default(call: &Call<'_>, object: &mut Value) {
     call.endpoint.strategy.default(object, &call.strategy_request());
 }
 
-/// Brings a tree that plug-ins or patches have changed back into the form that decoding gives.
-pub(crate) fn normalise(endpoint: &Endpoint, object: Value) -> Result<Value, Status> {
-    let Some(id) = endpoint.working_type() else { return Ok(object) };
+/// The object as it is stored and shown: upstream reads back what it has written, so what preparation has set gets its
+/// defaults too, and the tree the form that decoding gives.
+pub(crate) fn finish(call: &Call<'_>, mut object: Value) -> Result<Value, Status> {
+    default(call, &mut object);
+    let Some(id) = call.endpoint.working_type() else { return Ok(object) };
     let decoded = schema::decode_value(object, id);
     decoded.map(|decoded| decoded.value).map_err(|error| Status::internal(format!("after admission: {error}")))
 }
 
-/// Runs the mutating plug-ins, then fills defaults again and prunes.
+/// Runs the mutating plug-ins, then fills defaults again.
 pub(crate) async fn mutate(call: &Call<'_>, admission: &Admission<'_>, object: Value) -> Result<Value, Status> {
     let mut attributes = attributes(call, admission, Some(object));
     call.registry.plugins.admit(&mut attributes).await?;
-    let object = attributes.object.take().unwrap_or_default();
-    let mut object = normalise(call.endpoint, object)?;
+    let mut object = attributes.object.take().unwrap_or_default();
     default(call, &mut object);
     Ok(object)
 }
@@ -280,7 +280,8 @@ impl Call<'_> {
         if errors.is_empty() {
             return Ok(());
         }
-        Err(Status::invalid(self.endpoint.table.group, self.endpoint.table.kind, name, errors))
+        // The group of the stored kind, whatever it is served as.
+        Err(Status::invalid(self.collection().group, self.endpoint.table.kind, name, errors))
     }
 
     /// The path of this request with the object's name.

@@ -4,7 +4,7 @@ use api::schema;
 use serde_json::{Value, json};
 
 /// A valid object of a resource.
-pub(super) fn sample(table: &schema::Resource) -> Value {
+pub(in super::super) fn sample(table: &schema::Resource) -> Value {
     let mut object = content(table.group, table.version, table.name);
     object["kind"] = table.kind.into();
     object["apiVersion"] = table.api_version().into();
@@ -179,7 +179,7 @@ fn other(group: &str, version: &str, resource: &str) -> Value {
             "request": base64::Engine::encode(&base64::engine::general_purpose::STANDARD, PEM),
             "signerName": "example.com/s", "usages": ["digital signature", "client auth"],
         }}),
-        ("certificates.k8s.io", _) => json!({"spec": {"trustBundle": ""}}),
+        ("certificates.k8s.io", _) => json!({"spec": {"trustBundle": include_str!("anchor.pem")}}),
         ("policy", _) => json!({"spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}}),
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => {
             json!({"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]})

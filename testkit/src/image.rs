@@ -43,7 +43,7 @@ impl Image {
         }
         image.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n", 0o644)?;
         image.file("etc/group", b"root:x:0:\nnobody:x:65534:\n", 0o644)?;
-        image.env("PATH", "/bin");
+        image.env("PATH", "/bin:/usr/bin");
         Ok(image)
     }
 

@@ -1,6 +1,16 @@
 //! Under which identity a controller speaks to the API.
 
-use kube::Client;
+mod token;
+
+use std::sync::Arc;
+
+use kube::{Client, Config, client::ClientBuilder};
+use tower::{buffer::BufferLayer, filter::AsyncFilterLayer};
+
+use self::token::Tokens;
+
+/// Requests of one controller that wait for its token.
+const WAITING: usize = 1024;
 
 /// Makes the clients of the controller manager.
 pub trait Clients: Send + Sync {
@@ -22,33 +32,40 @@ impl Clients for Client {
     }
 }
 
-/// Each controller impersonates its service account; the process must be allowed to.
-pub struct Impersonation {
-    config: kube::Config,
+/// Each controller has the tokens of its own service account, which is made when it is missing, as upstream with
+/// `--use-service-account-credentials`. The process must be allowed to request them.
+pub struct ServiceAccounts {
+    /// How to reach the API, without credentials.
+    anonymous: Config,
     process: Client,
 }
 
-impl Impersonation {
+impl ServiceAccounts {
     /// From the configuration of the process's own client.
     ///
     /// # Errors
     /// When no client can be made of it.
-    pub fn new(config: kube::Config) -> kube::Result<Self> {
+    pub fn new(config: Config) -> kube::Result<Self> {
         let process = Client::try_from(config.clone())?;
-        Ok(Self { config, process })
+        let mut anonymous = config;
+        anonymous.auth_info = kube::config::AuthInfo::default();
+        Ok(Self { anonymous, process })
     }
 }
 
-impl Clients for Impersonation {
+impl Clients for ServiceAccounts {
     fn process(&self) -> Client {
         self.process.clone()
     }
 
     fn of(&self, controller: &str) -> Client {
-        let mut config = self.config.clone();
-        config.auth_info.impersonate = Some(format!("system:serviceaccount:kube-system:{controller}"));
-        let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"];
-        config.auth_info.impersonate_groups = Some(groups.map(str::to_owned).to_vec());
-        Client::try_from(config).expect("the same configuration made the process's client")
+        let tokens = Arc::new(Tokens::new(self.process.clone(), controller));
+        let authorize = move |request| {
+            let tokens = tokens.clone();
+            async move { tokens.authorize(request).await }
+        };
+        let builder = ClientBuilder::try_from(self.anonymous.clone());
+        let builder = builder.expect("the same configuration made the process's client");
+        builder.with_layer(&BufferLayer::new(WAITING)).with_layer(&AsyncFilterLayer::new(authorize)).build()
     }
 }

@@ -55,7 +55,7 @@ use reconcile::{Informers, LeaderLease};
 use tracing::{info, warn};
 
 pub use args::{Args, Config, LeaderElection, Signing};
-pub use clients::{Clients, Impersonation};
+pub use clients::{Clients, ServiceAccounts};
 pub use error::Error;
 
 use context::Context;

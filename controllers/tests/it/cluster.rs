@@ -58,7 +58,9 @@ impl Cluster {
         let tasks = Tasks::new(drain.clone());
         let cluster = Self { client: client.clone(), processes, tasks, trigger, _directory: directory };
         cluster.ready().await;
-        let clients: Arc<dyn controllers::Clients> = Arc::new(Identities { port });
+        // Upstream's identities, so that its roles decide what the controllers may do.
+        let accounts = controllers::ServiceAccounts::new(config_of(port, MANAGER)).unwrap();
+        let clients: Arc<dyn controllers::Clients> = Arc::new(accounts);
         cluster.tasks.spawn("controllers", async move {
             controllers::run(config, clients, drain).await.unwrap();
         });
@@ -198,28 +200,13 @@ fn spawn(program: &str, log: &PathBuf, arguments: &[String]) -> Child {
 }
 
 fn connect(port: u16) -> Client {
-    Client::try_from(config(port, TOKEN)).unwrap()
+    Client::try_from(config_of(port, TOKEN)).unwrap()
 }
 
-fn config(port: u16, token: &str) -> Config {
+fn config_of(port: u16, token: &str) -> Config {
     let mut config = Config::new(format!("https://127.0.0.1:{port}").parse().unwrap());
     // The server makes its own certificate in a directory of this test.
     config.accept_invalid_certs = true;
     config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
     config
-}
-
-/// Upstream's identities, so that its roles decide what the controllers may do.
-struct Identities {
-    port: u16,
-}
-
-impl controllers::Clients for Identities {
-    fn process(&self) -> Client {
-        Client::try_from(config(self.port, MANAGER)).unwrap()
-    }
-
-    fn of(&self, controller: &str) -> Client {
-        controllers::Impersonation::new(config(self.port, TOKEN)).unwrap().of(controller)
-    }
 }

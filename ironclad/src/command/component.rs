@@ -107,7 +107,7 @@ impl ControllerManager {
         let separate = self.args.use_service_account_credentials;
         let config = self.client.config().await?;
         let clients: Arc<dyn controllers::Clients> = if separate {
-            Arc::new(controllers::Impersonation::new(config)?)
+            Arc::new(controllers::ServiceAccounts::new(config)?)
         } else {
             Arc::new(client::connect(config)?)
         };

@@ -1,4 +1,5 @@
 //! Hosts made for real. Needs root; everything is gone afterwards, also when a test fails.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod lab;
 

@@ -1,6 +1,7 @@
 //! An ordinary node joins an ordinary server: `ironclad server` on one host, `ironclad agent --token` on another.
 //!
 //! Both hosts are made of namespaces and meet on a wire; nothing of this machine is touched but 127.0.0.1. Needs root.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -108,7 +109,7 @@ async fn a_node_joins_with_a_token_and_only_with_the_right_authority() {
     let client = eventually(async || client(&lab.server_file("admin.kubeconfig"), port).await).await;
     eventually(async || ready(&client, "server").await).await;
 
-    let stranger = pki::Authority::create("kubernetes-ca", jiff::Timestamp::now()).unwrap();
+    let stranger = pki::Authority::create("kubernetes-ca", daemon::clock::now()).unwrap();
     let join = |pin: pki::Pin| format!("--token={}@{pin}", token.trim());
     let wrong = lab.spec("agent", &["--server=https://172.31.0.2:6443", &join(stranger.pin())]);
     let agent = start(&wrong, "172.31.0.3/24", &[]);

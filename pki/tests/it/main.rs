@@ -1,4 +1,5 @@
 //! The public surface of `pki`, used as the binary and the components use it.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod certificates;
 mod kubeconfigs;

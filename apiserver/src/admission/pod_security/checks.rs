@@ -110,7 +110,7 @@ fn context<'a>(container: &'a Value, field: &str) -> Option<&'a Value> {
     container.get("securityContext")?.get(field)
 }
 
-fn texts<'a>(value: Option<&'a Value>) -> impl Iterator<Item = &'a str> {
+fn texts(value: Option<&Value>) -> impl Iterator<Item = &str> {
     value.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 

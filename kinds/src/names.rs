@@ -392,6 +392,20 @@ pub fn fully_qualified(name: &str, path: &api::field::Path<'_>, errors: &mut api
     }
 }
 
+/// Validates a name of at least three labels, such as a webhook's.
+pub fn fully_qualified_name(name: &str, path: &api::field::Path<'_>, errors: &mut api::field::FieldErrors) {
+    if name.is_empty() {
+        errors.required(path, "");
+        return;
+    }
+    let complaints = subdomain(name);
+    if !complaints.is_empty() {
+        errors.invalid(path, name, &complaints.join(","));
+    } else if name.split('.').count() < 3 {
+        errors.invalid(path, name, "should be a domain with at least three segments separated by dots");
+    }
+}
+
 /// Validates `domain/path`.
 pub fn domain_prefixed_path(text: &str, path: &api::field::Path<'_>, errors: &mut api::field::FieldErrors) {
     const CHARACTERS: &str = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";

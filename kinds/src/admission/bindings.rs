@@ -117,6 +117,6 @@ fn actions(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         errors.invalid(path, list(spec, "validationActions"), detail);
     }
     if seen.is_empty() {
-        errors.required(path, "at least one validation action is required");
+        errors.required(path, "");
     }
 }

@@ -236,9 +236,9 @@ fn validation(check: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         }
     }
     if !message.is_empty() && message.trim().is_empty() {
-        errors.invalid(&path.child("message"), message, "message must be non-empty if specified");
+        errors.invalid(&path.child("message"), message, "must be non-empty if specified");
     } else if message.trim().contains(['\n', '\r']) {
-        errors.invalid(&path.child("message"), message, "message must not contain line breaks");
+        errors.invalid(&path.child("message"), message, "must not contain line breaks");
     } else if message.is_empty() && text(check, "expression").contains(['\n', '\r']) {
         let detail = "message must be specified if expression contains line breaks";
         errors.required(&path.child("message"), detail);

@@ -101,7 +101,7 @@ impl Webhooks {
     }
 
     fn hook(&self, hook: &Value, strict: Strict, path: &Path<'_>, errors: &mut FieldErrors) {
-        names::fully_qualified(text(hook, "name"), &path.child("name"), errors);
+        names::fully_qualified_name(text(hook, "name"), &path.child("name"), errors);
         for (index, rule) in list(hook, "rules").iter().enumerate() {
             rules::rule(rule, &path.child("rules").index(index), errors);
         }

@@ -125,7 +125,7 @@ fn validate(spec: &Value, target: Reference, objects: Reference, errors: &mut Fi
         errors.invalid(&path.child("minReplicas"), low, "must be greater than or equal to 0");
     }
     if high == 0 {
-        errors.required(&at_high, "must be set and greater than 0");
+        errors.required(&at_high, "");
     } else if high < 0 {
         errors.invalid(&at_high, high, "must be greater than or equal to 1");
     }

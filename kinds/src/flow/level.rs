@@ -127,7 +127,7 @@ fn spec(name: &str, spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     match kind {
         "Exempt" => {
             if limited.is_some() {
-                errors.forbidden(&path.child("limited"), "must be nil if the type is not Limited");
+                errors.forbidden(&path.child("limited"), "");
             }
             if let Some(exempt) = exempt {
                 shares(exempt, &path.child("exempt"), errors);
@@ -135,11 +135,11 @@ fn spec(name: &str, spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         }
         "Limited" => {
             if exempt.is_some() {
-                errors.forbidden(&path.child("exempt"), "must be nil if the type is Limited");
+                errors.forbidden(&path.child("exempt"), "");
             }
             match limited {
                 Some(limited) => self::limited(limited, &path.child("limited"), errors),
-                None => errors.required(&path.child("limited"), "must not be empty when type is Limited"),
+                None => errors.required(&path.child("limited"), ""),
             }
         }
         "" => errors.required(&path.child("type"), ""),
@@ -177,10 +177,10 @@ fn response(response: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let at_queuing = path.child("queuing");
     match (text(response, "type"), some(response, "queuing")) {
         ("Reject", Some(_)) => {
-            errors.forbidden(&at_queuing, "must be nil if limited.limitResponse.type is not Limited");
+            errors.forbidden(&at_queuing, "");
         }
         ("Queue", None) => {
-            errors.required(&at_queuing, "must not be empty if limited.limitResponse.type is Limited");
+            errors.required(&at_queuing, "");
         }
         ("Queue", Some(queuing)) => self::queuing(queuing, &at_queuing, errors),
         ("Reject", None) => {}

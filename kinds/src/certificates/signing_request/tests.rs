@@ -36,6 +36,9 @@ fn the_requester_is_who_asks_and_nothing_is_approved_yet() {
     assert_eq!(state(&object), "Pending");
 }
 
+/// A block that says it is a certificate.
+const PEM: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCi0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K";
+
 #[test]
 fn approval_and_certificate_have_a_subresource_each() {
     let mut old = request();
@@ -57,7 +60,7 @@ fn approval_and_certificate_have_a_subresource_each() {
     assert_eq!(new["status"]["conditions"][0]["lastUpdateTime"], "1970-01-01T00:00:00Z");
     let (_, errors) = change("status", json!({"conditions": approved}));
     assert!(errors[0].contains("updates may not add a condition of type \"Approved\""), "{errors:?}");
-    let (new, errors) = change("status", json!({"certificate": "AA=="}));
+    let (new, errors) = change("status", json!({"certificate": PEM}));
     assert!(errors.is_empty(), "{errors:?}");
     assert_eq!(state(&new), "Pending,Issued");
 }

@@ -1,7 +1,7 @@
 //! The control plane's keys and certificates: made at the first start, renewed at a later one.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use pki::{Authority, Credential, Kubeconfig, Profile, TokenSigner, UserAuth};
@@ -19,43 +19,29 @@ pub(crate) struct Names {
     pub(crate) domain: String,
 }
 
-/// Everything that the control plane proves itself and others with.
+/// What the control plane proves itself with, as far as it does not read it from its files.
 pub(crate) struct Identities {
     pub(crate) authority: Authority,
-    pub(crate) directory: PathBuf,
     /// The serving certificate, followed by the authority's, so that a joining node can check a pin.
     pub(crate) serving: Credential,
-    pub(crate) kubelet_client: Credential,
     pub(crate) admin: Credential,
-    pub(crate) tokens: TokenSigner,
 }
 
 impl Identities {
-    /// Reads or makes all of them.
+    /// Reads or makes all keys and certificates of the control plane.
     pub(crate) fn ensure(paths: &ServerPaths, names: &Names) -> Result<Self> {
         let directory = paths.pki();
         let authority = authority(&directory)?;
         let serving = ensure(&authority, &directory, "apiserver", &serving_profile(names))?;
         let chain = format!("{}{}", serving.certificate_pem(), authority.certificate_pem());
+        let to_kubelets = Profile::client("kube-apiserver-kubelet-client", [MASTERS]);
+        ensure(&authority, &directory, "apiserver-kubelet-client", &to_kubelets)?;
+        TokenSigner::load_or_create(&directory.join("sa.key"))?;
         Ok(Self {
             serving: Credential::from_pem(chain, serving.key_pem())?,
-            kubelet_client: ensure(
-                &authority,
-                &directory,
-                "apiserver-kubelet-client",
-                &Profile::client("kube-apiserver-kubelet-client", [MASTERS]),
-            )?,
             admin: ensure(&authority, &directory, "admin", &admin_profile())?,
-            tokens: TokenSigner::load_or_create(&directory.join("sa.key"))?,
             authority,
-            directory,
         })
-    }
-
-    /// The certificate of one component.
-    pub(crate) fn component(&self, user: &str) -> Result<Credential> {
-        let name = user.trim_start_matches("system:");
-        ensure(&self.authority, &self.directory, name, &Profile::client(user, [] as [&str; 0]))
     }
 }
 

@@ -84,6 +84,12 @@ impl Cluster {
         tokio::time::timeout(START, ready).await.expect("the API server gets ready");
     }
 
+    /// Ends the controllers; the server stays.
+    pub(crate) async fn drain(&self) {
+        self.trigger.start();
+        self.tasks.join(Duration::from_secs(10)).await.unwrap();
+    }
+
     pub(crate) async fn stop(self) {
         self.trigger.start();
         self.tasks.join(Duration::from_secs(10)).await.unwrap();

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod basics;
+mod certificates;
 mod cluster;
 mod daemons;
 mod deployments;

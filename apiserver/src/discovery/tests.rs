@@ -16,8 +16,8 @@ fn the_first_form_that_can_be_had_is_chosen() {
         (format!("{beta},application/json"), Some(Form::Aggregated(Aggregated::V2Beta1))),
         (format!("{v2};profile=nopeer,application/json"), Some(Form::Aggregated(Aggregated::V2))),
         ("application/json;g=apidiscovery.k8s.io;v=v3;as=X, application/json".to_owned(), Some(Form::Json)),
-        ("application/vnd.kubernetes.protobuf, */*".to_owned(), Some(Form::Json)),
-        ("application/vnd.kubernetes.protobuf".to_owned(), None),
+        ("application/vnd.kubernetes.protobuf, */*".to_owned(), Some(Form::Protobuf)),
+        ("application/vnd.kubernetes.protobuf".to_owned(), Some(Form::Protobuf)),
         ("application/yaml".to_owned(), Some(Form::Yaml)),
         ("application/yaml;q=0.5, application/json".to_owned(), Some(Form::Json)),
     ];

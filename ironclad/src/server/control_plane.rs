@@ -197,6 +197,8 @@ fn apiserver_flags(settings: &Settings) -> Vec<String> {
         format!("--kubelet-client-certificate={}", certificate.display()),
         format!("--kubelet-client-key={}", key.display()),
         format!("--kubelet-certificate-authority={}", file("ca.crt")),
+        // Nothing here resolves the names of other nodes.
+        "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname".to_owned(),
         format!("--data-dir={}", settings.paths.store().display()),
     ];
     if !settings.etcd_servers.is_empty() {

@@ -9,9 +9,10 @@ use kinds::strategy::DefaultPropagation;
 use serde_json::json;
 use store::{Error, Expect, Key, UPDATE_ATTEMPTS_MAX};
 
-use super::call::{Call, ListMeta};
+use super::call::Call;
 use super::errors;
 use super::matcher::Matcher;
+use super::object::Stored;
 use super::options::{DeleteOptions, ListOptions, Propagation};
 use super::special::DeleteStep;
 use super::write::{self, Admission, Written};
@@ -20,6 +21,8 @@ use crate::answer::Response;
 use crate::negotiate::Format;
 use crate::request::ResourcePath;
 
+/// How many items of a collection are deleted at a time.
+const COLLECTION_CONCURRENCY: usize = 64;
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
@@ -83,17 +86,23 @@ impl Call<'_> {
         let options = self.delete_options(body, format)?;
         let matcher = Matcher::new(self.endpoint, &self.path.namespace, "", &list)?;
         let (meta, items) = self.select(&list, &matcher).await?;
-        for item in &items {
-            let tree = item.tree();
-            let path =
-                ResourcePath { namespace: meta::namespace(&tree).to_owned(), ..self.path_named(meta::name(&tree)) };
-            match self.delete_named(&path, &options).await {
-                Err(status) if status.reason == api::Reason::NotFound => {}
-                outcome => drop(outcome?),
-            }
+        // Several at a time, so that one sync of the store serves them all.
+        for some in items.chunks(COLLECTION_CONCURRENCY) {
+            let deletions = some.iter().map(|item| self.delete_item(item, &options));
+            futures::future::try_join_all(deletions).await?;
         }
-        let meta = ListMeta { remaining: meta.remaining, ..meta };
         self.list(&meta, items)
+    }
+
+    /// Deletes an item of a collection; one that has gone meanwhile is as good.
+    async fn delete_item(&self, item: &Stored, options: &DeleteOptions) -> Result<(), Status> {
+        let tree = item.tree();
+        let named = self.path_named(meta::name(&tree));
+        let path = ResourcePath { namespace: meta::namespace(&tree).to_owned(), ..named };
+        match self.delete_named(&path, options).await {
+            Err(status) if status.reason == api::Reason::NotFound => Ok(()),
+            outcome => outcome.map(drop),
+        }
     }
 
     fn delete_options(&self, body: &[u8], format: Format) -> Result<DeleteOptions, Status> {

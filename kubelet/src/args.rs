@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
 
-use crate::config::{Cgroups, Config, ImagePolicy, LogPolicy, Server};
+use crate::config::{Cgroups, Config, ImagePolicy, LogPolicy, Server, Thresholds};
 use crate::error::Error;
 
 /// Runs pods on this host.
@@ -87,6 +87,9 @@ pub struct Args {
     /// AlwaysAllow or Webhook.
     #[arg(long, default_value = "Webhook")]
     pub authorization_mode: String,
+    /// What is kept free: memory.available<100Mi,nodefs.available<10%, comma separated.
+    #[arg(long, value_delimiter = ',')]
+    pub eviction_hard: Vec<String>,
     #[arg(long, default_value_t = 85)]
     pub image_gc_high_threshold: u8,
     #[arg(long, default_value_t = 80)]
@@ -138,6 +141,7 @@ impl Args {
             status_update_frequency: Duration::from_secs(10),
             status_report_frequency: Duration::from_secs(300),
             lease_duration: Duration::from_secs(40),
+            thresholds: thresholds(&self.eviction_hard)?,
             images: ImagePolicy {
                 gc_high_percent: self.image_gc_high_threshold,
                 gc_low_percent: self.image_gc_low_threshold,
@@ -190,6 +194,29 @@ fn add(sum: &mut String, quantity: &str) {
     *sum = total.to_string();
 }
 
+/// `signal<value`, a quantity for memory and a percentage for the rest; signals not named keep their defaults.
+fn thresholds(list: &[String]) -> Result<Thresholds, Error> {
+    let mut thresholds = Thresholds::default();
+    for text in list.iter().filter(|text| !text.is_empty()) {
+        let invalid = || Error::Flag { flag: "eviction-hard", reason: format!("{text:?} is not understood") };
+        let (signal, value) = text.split_once('<').ok_or_else(invalid)?;
+        let percent = || value.strip_suffix('%').and_then(|number| number.parse::<u8>().ok()).filter(|n| *n <= 100);
+        match signal {
+            "memory.available" => {
+                let quantity = value.parse::<api::quantity::Quantity>().map_err(|_| invalid())?;
+                thresholds.memory_bytes = quantity.value();
+            }
+            "nodefs.available" => thresholds.disk_percent = percent().ok_or_else(invalid)?.into(),
+            "nodefs.inodesFree" => thresholds.inodes_percent = percent().ok_or_else(invalid)?.into(),
+            "pid.available" => thresholds.pids_percent = percent().ok_or_else(invalid)?.into(),
+            // Images and containers lie on the node's own file system.
+            "imagefs.available" | "imagefs.inodesFree" => {}
+            _ => return Err(invalid()),
+        }
+    }
+    Ok(thresholds)
+}
+
 /// `key=value:effect` or `key:effect`.
 fn taint(text: &str) -> Result<Taint, Error> {
     let invalid = || Error::Flag { flag: "register-with-taints", reason: format!("{text:?} is not key=value:effect") };
@@ -214,6 +241,15 @@ mod tests {
         );
         assert_eq!(taint("k:NoExecute").unwrap().value, None);
         assert!(taint("k=v").is_err() && taint("k=v:Now").is_err());
+    }
+
+    #[test]
+    fn what_is_kept_free() {
+        let parsed = |list: &[&str]| thresholds(&list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        assert_eq!(parsed(&[]).unwrap(), Thresholds::default());
+        let relaxed = parsed(&["memory.available<1Mi", "nodefs.available<0%", "imagefs.available<0%"]).unwrap();
+        assert_eq!(relaxed, Thresholds { memory_bytes: 1 << 20, disk_percent: 0, ..Thresholds::default() });
+        assert!(parsed(&["nodefs.available<101%"]).is_err() && parsed(&["x<1"]).is_err());
     }
 
     #[test]

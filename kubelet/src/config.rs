@@ -48,6 +48,7 @@ pub struct Config {
     pub status_update_frequency: Duration,
     pub status_report_frequency: Duration,
     pub lease_duration: Duration,
+    pub thresholds: Thresholds,
     pub images: ImagePolicy,
     pub logs: LogPolicy,
     pub max_container_backoff: Duration,
@@ -82,6 +83,21 @@ pub struct ImagePolicy {
     pub gc_high_percent: u8,
     pub gc_low_percent: u8,
     pub min_age: Duration,
+}
+
+/// What is kept free on the node. Less of it is pressure, which the node's conditions show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thresholds {
+    pub memory_bytes: i64,
+    pub disk_percent: u64,
+    pub inodes_percent: u64,
+    pub pids_percent: i64,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { memory_bytes: 100 << 20, disk_percent: 10, inodes_percent: 5, pids_percent: 10 }
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use reconcile::EventType;
 
 use crate::events::Events;
 use crate::kubelet::Kubelet;
-use crate::node::{EVICTION_MEMORY, Machine, pause};
+use crate::node::{Machine, pause};
 use crate::observed::{LABEL_POD_UID, label};
 use crate::pod::{self, Qos, qos_class};
 use crate::pods::View;
@@ -35,7 +35,7 @@ async fn run(kubelet: Arc<Kubelet>) -> Result<(), cri::Error> {
                 evict(&kubelet, &view.pod, message);
             }
         }
-        let threshold = EVICTION_MEMORY.parse::<api::quantity::Quantity>().map_or(0, |q| q.value());
+        let threshold = kubelet.config.thresholds.memory_bytes;
         let available = Machine::memory_available();
         if available < threshold {
             relieve(&kubelet, available, threshold).await?;
@@ -72,8 +72,9 @@ async fn relieve(kubelet: &Kubelet, available: i64, threshold: i64) -> Result<()
     candidates.sort_by_key(Candidate::rank);
     if let Some(first) = candidates.into_iter().next() {
         let message = format!(
-            "The node was low on resource: memory. Threshold quantity: {EVICTION_MEMORY}, available: {}Ki. ",
-            available.min(threshold) / 1024
+            "The node was low on resource: memory. Threshold quantity: {}Mi, available: {}Ki. ",
+            threshold >> 20,
+            available / 1024
         );
         evict(kubelet, &first.pod, message);
     }

@@ -43,6 +43,6 @@ mod watch;
 mod worker;
 
 pub use args::Args;
-pub use config::{Cgroups, Config, ImagePolicy, LogPolicy, Server};
+pub use config::{Cgroups, Config, ImagePolicy, LogPolicy, Server, Thresholds};
 pub use error::Error;
 pub use run::{run, run_with};

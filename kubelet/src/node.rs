@@ -10,7 +10,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use machine::{EVICTION_MEMORY, Machine};
+pub(crate) use machine::Machine;
 pub(crate) use runtime_state::RuntimeState;
 
 use crate::kubelet::Kubelet;

@@ -100,10 +100,11 @@ impl Machine {
         for (name, reserved) in &config.reserved {
             subtract(&mut list, name, reserved);
         }
-        subtract(&mut list, "memory", EVICTION_MEMORY);
+        subtract(&mut list, "memory", &format!("{}Ki", config.thresholds.memory_bytes / 1024));
         if let Some(disk) = list.get("ephemeral-storage").and_then(|q| q.0.parse::<Quantity>().ok()) {
-            // A tenth stays free; plain bytes, as upstream reports it.
-            list.insert("ephemeral-storage".into(), WireQuantity((disk.value() / 10 * 9).to_string()));
+            // Plain bytes, as upstream reports it.
+            let usable = 100 - i64::try_from(config.thresholds.disk_percent).unwrap_or(0);
+            list.insert("ephemeral-storage".into(), WireQuantity((disk.value() / 100 * usable).to_string()));
         }
         list
     }
@@ -129,9 +130,6 @@ impl Machine {
         labels
     }
 }
-
-/// Memory that is kept free; below it the node is under pressure.
-pub(crate) const EVICTION_MEMORY: &str = "100Mi";
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Disk {

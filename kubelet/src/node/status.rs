@@ -12,18 +12,13 @@ use kube::api::{Patch, PatchParams};
 use reconcile::EventType;
 use serde_json::json;
 
-use super::machine::{EVICTION_MEMORY, Machine};
+use super::machine::Machine;
 use super::register;
 use crate::kubelet::Kubelet;
 
 /// Images named in the status, the largest first, and names of each.
 const MAX_IMAGES: usize = 50;
 const MAX_NAMES: usize = 5;
-/// A tenth of the disk and a twentieth of its inodes stay free.
-const MIN_DISK_PERCENT: u64 = 10;
-const MIN_INODE_PERCENT: u64 = 5;
-/// A tenth of the process ids stay free.
-const MIN_PID_PERCENT: i64 = 10;
 
 pub(super) async fn run(kubelet: Arc<Kubelet>) -> Result<(), kube::Error> {
     let Some(node) = register::until_registered(&kubelet).await else { return Ok(()) };
@@ -92,7 +87,7 @@ struct Finding {
 pub(super) async fn current(kubelet: &Kubelet, sent: Option<&NodeStatus>) -> NodeStatus {
     let config = &kubelet.config;
     let machine = &kubelet.machine;
-    let findings = [memory(), disk(kubelet), processes(), ready(kubelet)];
+    let findings = [memory(kubelet), disk(kubelet), processes(kubelet), ready(kubelet)];
     let now = Time(daemon::clock::now());
     let condition = |finding: Finding| {
         let status = if finding.status { "True" } else { "False" };
@@ -135,8 +130,8 @@ async fn images(kubelet: &Kubelet) -> Vec<ContainerImage> {
     images.into_iter().take(MAX_IMAGES).map(image).collect()
 }
 
-fn memory() -> Finding {
-    let threshold = EVICTION_MEMORY.parse::<api::quantity::Quantity>().map_or(0, |q| q.value());
+fn memory(kubelet: &Kubelet) -> Finding {
+    let threshold = kubelet.config.thresholds.memory_bytes;
     let kind = "MemoryPressure";
     if Machine::memory_available() < threshold {
         let message = "kubelet has insufficient memory available".into();
@@ -150,8 +145,10 @@ fn disk(kubelet: &Kubelet) -> Finding {
     let kind = "DiskPressure";
     let low = |left: u64, all: u64, percent: u64| all > 0 && left * 100 / all < percent;
     let disk = Machine::disk(&kubelet.config.root_dir);
+    let thresholds = kubelet.config.thresholds;
     let pressed = disk.is_some_and(|disk| {
-        low(disk.available, disk.capacity, MIN_DISK_PERCENT) || low(disk.inodes_free, disk.inodes, MIN_INODE_PERCENT)
+        low(disk.available, disk.capacity, thresholds.disk_percent)
+            || low(disk.inodes_free, disk.inodes, thresholds.inodes_percent)
     });
     if pressed {
         return Finding {
@@ -164,7 +161,7 @@ fn disk(kubelet: &Kubelet) -> Finding {
     Finding { kind, status: false, reason: "KubeletHasNoDiskPressure", message: "kubelet has no disk pressure".into() }
 }
 
-fn processes() -> Finding {
+fn processes(kubelet: &Kubelet) -> Finding {
     let kind = "PIDPressure";
     let number = |path: &str| std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<i64>().ok());
     let max = number("/proc/sys/kernel/pid_max").unwrap_or(i64::MAX);
@@ -172,7 +169,7 @@ fn processes() -> Finding {
     let running =
         load.split_whitespace().nth(3).and_then(|pair| pair.split_once('/')).and_then(|(_, all)| all.parse().ok());
     let left = max - running.unwrap_or(0);
-    if left < max / 100 * MIN_PID_PERCENT {
+    if left < max / 100 * kubelet.config.thresholds.pids_percent {
         let message = "kubelet has insufficient PID available".into();
         return Finding { kind, status: true, reason: "KubeletHasInsufficientPID", message };
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cri::Runtime as _;
 use cri::fake::Fake;
-use kubelet::{Cgroups, Config, ImagePolicy, LogPolicy, Server};
+use kubelet::{Cgroups, Config, ImagePolicy, LogPolicy, Server, Thresholds};
 use serde_json::{Value, json};
 
 use crate::api::Api;
@@ -48,6 +48,7 @@ fn config(root: &std::path::Path) -> Config {
         status_update_frequency: Duration::from_secs(10),
         status_report_frequency: Duration::from_secs(300),
         lease_duration: Duration::from_secs(40),
+        thresholds: Thresholds::default(),
         images: ImagePolicy { gc_high_percent: 85, gc_low_percent: 80, min_age: Duration::from_secs(120) },
         logs: LogPolicy { max_size_bytes: 1 << 20, max_files: 5 },
         max_container_backoff: Duration::from_secs(300),

@@ -111,6 +111,10 @@ fn commands(cluster: &Cluster, node: &NodeRecord) -> Vec<CommandSpec> {
                 &format!("--node-name={}", node.name),
                 &format!("--node-ip={}", node.address.ip),
                 &format!("--containerd={}", containerd::SOCKET),
+                // The disk is the machine's, and not the cluster's to keep free: a laptop's is often nearly full.
+                "--kubelet-arg=eviction-hard=nodefs.available<0%",
+                "--kubelet-arg=eviction-hard=nodefs.inodesFree<0%",
+                "--kubelet-arg=image-gc-high-threshold=100",
             ],
         ),
     ];

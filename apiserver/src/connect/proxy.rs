@@ -48,6 +48,10 @@ impl Connects {
         if named.port.is_empty() || named.port == kubelet.port.to_string() {
             return Ok(kubelet);
         }
+        // A kubelet proves who it is; what listens on another port does not, and a node may claim any address.
+        if !is_reachable(&kubelet.host) {
+            return Err(Status::bad_request("address not allowed"));
+        }
         plain(named, kubelet.host)
     }
 
@@ -77,25 +81,48 @@ impl Connects {
         }
         let slices = self.objects.get().list(Ref::collection("discovery.k8s.io", "endpointslices", namespace));
         let own = slices.iter().filter(|slice| meta::label(slice, "kubernetes.io/service-name") == Some(name));
-        let places: Vec<(String, u64)> = own.flat_map(|slice| endpoints(slice, &wanted)).collect();
+        let places: Vec<Endpoint> = own.flat_map(|slice| endpoints(slice, &wanted)).collect();
+        let places: Vec<Endpoint> = places.into_iter().filter(|place| self.is_pod(namespace, place)).collect();
         let none = || unavailable(format!("no endpoints available for service {name:?}"));
-        let (address, port) = places.choose(&mut rand::rng()).ok_or_else(none)?;
-        plain(Named { port: &port.to_string(), ..named }, address.clone())
+        let chosen = places.choose(&mut rand::rng()).ok_or_else(none)?;
+        plain(Named { port: &chosen.port.to_string(), ..named }, chosen.address.clone())
+    }
+
+    /// The address is that of the pod which the endpoint names: whoever may write endpoints must not be able to send the server
+    /// elsewhere.
+    fn is_pod(&self, namespace: &str, place: &Endpoint) -> bool {
+        let pod = self.objects.get().get(Ref::namespaced("", "pods", namespace, &place.pod));
+        pod.is_some_and(|pod| {
+            let addresses = pod.pointer("/status/podIPs").and_then(Value::as_array).into_iter().flatten();
+            is_reachable(&place.address) && addresses.into_iter().any(|one| one["ip"] == place.address.as_str())
+        })
     }
 }
 
-/// The ready addresses of a slice with the wanted port; an empty name is the first.
-pub(super) fn endpoints(slice: &Value, port: &str) -> Vec<(String, u64)> {
+/// A ready endpoint of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    pub(super) address: String,
+    pub(super) port: u64,
+    pub(super) pod: String,
+}
+
+/// The ready endpoints of a slice that are pods and have the wanted port; an empty name is the first.
+pub(super) fn endpoints(slice: &Value, port: &str) -> Vec<Endpoint> {
     let ports = slice.get("ports").and_then(Value::as_array).into_iter().flatten();
     let is_wanted =
         |one: &&Value| port.is_empty() || one.get("name").and_then(Value::as_str).unwrap_or_default() == port;
-    let Some(number) = ports.into_iter().find(is_wanted).and_then(|one| one.get("port")?.as_u64()) else {
+    let Some(port) = ports.into_iter().find(is_wanted).and_then(|one| one.get("port")?.as_u64()) else {
         return Vec::new();
     };
     let all = slice.get("endpoints").and_then(Value::as_array).into_iter().flatten();
     let ready = all.filter(|one| one.pointer("/conditions/ready").and_then(Value::as_bool).unwrap_or(true));
-    let addresses = ready.filter_map(|one| Some(one.pointer("/addresses/0")?.as_str()?.to_owned()));
-    addresses.map(|address| (address, number)).collect()
+    let endpoint = |one: &Value| {
+        let target = one.get("targetRef").filter(|target| target["kind"] == "Pod")?;
+        let (address, pod) = (one.pointer("/addresses/0")?.as_str()?, target.get("name")?.as_str()?);
+        Some(Endpoint { address: address.to_owned(), port, pod: pod.to_owned() })
+    };
+    ready.filter_map(endpoint).collect()
 }
 
 /// A place that is spoken to in plain HTTP.

@@ -48,12 +48,18 @@ fn proxied_names_split() {
 }
 
 #[test]
-fn ready_endpoints_with_the_port_are_chosen_from() {
+fn ready_pods_with_the_port_are_chosen_from() {
+    let pod = |name: &str| json!({"kind": "Pod", "name": name});
     let slice = json!({
         "ports": [{"name": "a", "port": 1}, {"name": "b", "port": 2}],
-        "endpoints": [{"addresses": ["10.0.0.1"]}, {"addresses": ["10.0.0.2"], "conditions": {"ready": false}}],
+        "endpoints": [
+            {"addresses": ["10.0.0.1"], "targetRef": pod("p")},
+            {"addresses": ["10.0.0.2"], "targetRef": pod("q"), "conditions": {"ready": false}},
+            {"addresses": ["169.254.169.254"]},
+        ],
     });
-    assert_eq!(proxy::endpoints(&slice, "b"), [("10.0.0.1".to_owned(), 2)]);
-    assert_eq!(proxy::endpoints(&slice, ""), [("10.0.0.1".to_owned(), 1)]);
+    let endpoint = |port| proxy::Endpoint { address: "10.0.0.1".to_owned(), port, pod: "p".to_owned() };
+    assert_eq!(proxy::endpoints(&slice, "b"), [endpoint(2)]);
+    assert_eq!(proxy::endpoints(&slice, ""), [endpoint(1)]);
     assert!(proxy::endpoints(&slice, "c").is_empty());
 }

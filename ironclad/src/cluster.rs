@@ -14,6 +14,7 @@ mod directory;
 mod kubeconfig;
 mod nodes;
 mod phases;
+mod preflight;
 mod ready;
 mod record;
 mod start;

@@ -85,8 +85,12 @@ pub(crate) fn run() -> Result<ExitCode> {
     }
     cli.logging.init()?;
     pki::tls::install_default_provider();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.context("cannot start the async runtime")?;
+    let mut runtime = match cli.command {
+        // One small job: threads of its own would cost more than they give.
+        Command::HostForward(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime.enable_all().build().context("cannot start the async runtime")?;
     runtime.block_on(run_async(cli.command)).map(done)
 }
 

@@ -7,5 +7,6 @@
 mod certificates;
 mod control_plane;
 pub(crate) mod identities;
+mod role;
 
 pub(crate) use self::control_plane::{Settings, run};

@@ -12,7 +12,7 @@ use pki::{Authority, BootstrapToken, Kubeconfig};
 use super::phases::Phases;
 use super::ready::Started;
 use super::record::NodeRecord;
-use super::{Cluster, Directory, Publish, Record, kubeconfig, nodes, ready};
+use super::{Cluster, Directory, Publish, Record, kubeconfig, nodes, preflight, ready};
 use crate::environment;
 use crate::node::credentials;
 use crate::paths::pair;
@@ -33,6 +33,7 @@ pub(crate) struct Wanted {
 /// Makes the cluster, or makes it run again, and waits until it is ready.
 pub(crate) async fn up(directory: &Directory, wanted: Wanted) -> Result<()> {
     directory.check_name()?;
+    preflight::check()?;
     let mut phases = Phases::start();
     let cluster = describe(directory, wanted)?;
     let admin = credentials_of(&cluster)?;

@@ -67,7 +67,11 @@ impl Runtime {
 pub(crate) fn own(config_file: &Path, snapshotter: Snapshotter) -> Result<Own> {
     let is_there = |directory: &&&str| Path::new(directory).join("bridge").is_file();
     let Some(plugins) = PLUGINS.iter().find(is_there) else {
-        bail!("the standard CNI plug-ins are not installed (looked in {})", PLUGINS.join(", "));
+        bail!(
+            "the standard CNI plug-ins are not installed (looked in {}); on Debian: apt-get install \
+             containernetworking-plugins",
+            PLUGINS.join(", ")
+        );
     };
     Ok(Own {
         root: "/var/lib/containerd".into(),

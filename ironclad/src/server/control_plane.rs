@@ -18,6 +18,7 @@ use pki::{BootstrapToken, Kubeconfig, UserAuth};
 
 use super::certificates::{self, Reserved};
 use super::identities::{self, Identities, Names};
+use super::role;
 use crate::addons;
 use crate::node::flags;
 use crate::paths::{ServerPaths, pair};
@@ -128,6 +129,8 @@ fn start_parts(settings: &Arc<Settings>, identities: &Identities, clients: &Clie
     });
 
     let client = clients.client(user("system:ironclad-addons", &["system:masters"]));
+    let (labeller, node, stop) = (client.clone(), settings.node_name.clone(), drain.clone());
+    tasks.supervise("role", move || role::run(labeller.clone(), node.clone(), stop.clone()));
     let wanted = addon_settings(settings, identities)?;
     tasks.supervise("addons", move || {
         let (client, wanted, drain) = (client.clone(), wanted.clone(), drain.clone());

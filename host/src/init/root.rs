@@ -202,3 +202,45 @@ impl MountSpec {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mounted(point: &str, kind: &str) -> Mount {
+        Mount { root: "/".into(), point: point.into(), kind: kind.to_owned(), options: Vec::new() }
+    }
+
+    #[test]
+    fn disks_are_mirrored_unless_the_host_has_its_own() {
+        let spec = HostSpec {
+            name: "a".to_owned(),
+            directory: "/data/hosts/a".into(),
+            cgroup: "a".into(),
+            mounts: vec![
+                MountSpec::Own { target: "/var/lib/containerd".into() },
+                MountSpec::Tmpfs { target: "/tmp".into(), mode: 0o1777 },
+            ],
+            files: Vec::new(),
+            commands: Vec::new(),
+            sockets: Vec::new(),
+            settings: Vec::new(),
+        };
+        let mounts = [
+            mounted("/", "ext4"),
+            mounted("/home", "xfs"),
+            mounted("/data", "ext4"),
+            mounted("/data/hosts/a/root", "overlay"),
+            mounted("/var/lib/containerd", "ext4"),
+            mounted("/tmp", "ext4"),
+            mounted("/run/user", "ext4"),
+            mounted("/sys/fs/cgroup/cpu", "cgroup"),
+            mounted("/opt/memory", "tmpfs"),
+            mounted("/etc/resolv.conf", "ext4"),
+            mounted("/home", "xfs"),
+        ];
+        let found = disks(&mounts, &spec);
+        let expected: Vec<PathBuf> = ["/home", "/data", "/etc/resolv.conf"].map(PathBuf::from).to_vec();
+        assert_eq!(found, expected);
+    }
+}

@@ -27,7 +27,7 @@ use crate::paths::{ServerPaths, pair};
 const JOIN: Duration = Duration::from_secs(20);
 
 /// How often the server is asked whether it is ready.
-const READY_POLL: Duration = Duration::from_millis(10);
+const READY_POLL: Duration = Duration::from_millis(20);
 
 const AUTHENTICATED: &str = "system:authenticated";
 const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";

@@ -34,7 +34,7 @@ impl Strategy for Job {
     }
 
     fn default_propagation(&self) -> DefaultPropagation {
-        DefaultPropagation::Background
+        DefaultPropagation::Orphan
     }
 
     fn default(&self, object: &mut Value, _request: &Request<'_>) {
@@ -47,7 +47,15 @@ impl Strategy for Job {
     }
 
     fn prepare_create(&self, object: &mut Value, _request: &Request<'_>) {
+        // Upstream's defaults make the job share its template's map of labels, so that it gets the generated ones too.
+        let template = |object: &Value| at(at(at(at(object, "spec"), "template"), "metadata"), "labels").clone();
+        let shared = template(object);
+        let shares = !is_empty(&shared) && shared == *at(at(object, "metadata"), "labels");
         generate_selector(object);
+        if shares {
+            let labels = template(object);
+            put(enter(object, "metadata"), "labels", labels);
+        }
         put(object, "status", json!({}));
     }
 

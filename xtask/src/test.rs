@@ -23,6 +23,7 @@ const STEPS: &[Step] = &[
     Step { name: "deps", run: deps::check },
     Step { name: "format", run: format },
     Step { name: "clippy", run: clippy },
+    Step { name: "build", run: build },
     Step { name: "tests", run: tests },
     Step { name: "smoke", run: smoke },
 ];
@@ -50,9 +51,15 @@ fn clippy() -> Result<()> {
     Program::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]).run()
 }
 
+/// The binary, which integration tests of other crates start.
+fn build() -> Result<()> {
+    Program::cargo().args(["build", "--package", "ironclad"]).run()
+}
+
 /// Unit and integration tests, all but the smoke test, which has a step of its own.
 fn tests() -> Result<()> {
-    Program::cargo().args(["test", "--workspace", "--exclude", "xtask", "--lib", "--bins", "--test", "it"]).run()
+    let targets = ["--lib", "--bins", "--test", "it", "--test", "join"];
+    Program::cargo().args(["test", "--workspace", "--exclude", "xtask"]).args(targets).run()
 }
 
 fn smoke() -> Result<()> {

@@ -26,7 +26,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts one with the controllers of a `--controllers` list, or returns nothing where there is no server to start.
+    /// Starts one with the controllers of a `--controllers` list, panicking where there is no server to start.
     pub(crate) async fn start(names: &str) -> Option<Self> {
         Self::start_with(controllers::Config {
             controllers: names.split(',').map(str::to_owned).collect(),
@@ -37,10 +37,8 @@ impl Cluster {
     }
 
     pub(crate) async fn start_with(config: controllers::Config) -> Option<Self> {
-        let Some(program) = program() else {
-            eprintln!("no API server to test against: neither TEST_APISERVER nor a built binary");
-            return None;
-        };
+        let program =
+            program().expect("an API server: build one with `cargo build -p ironclad`, or set TEST_APISERVER");
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
         let mut processes = Vec::new();

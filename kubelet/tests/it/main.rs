@@ -1,5 +1,7 @@
 //! The node agent against a runtime and an API in memory: what runs, what is told, what is left alone.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails by panicking and owns its tasks")]
+
 mod api;
 
 use std::sync::Arc;

@@ -188,8 +188,7 @@ impl Strategy for CustomResourceDefinition {
         let name = api::meta::name(object);
         if name != required && !name.is_empty() {
             let metadata = Path::new("metadata");
-            let detail = format!("must be spec.names.plural+\".\"+spec.group");
-            errors.invalid(&metadata.child("name"), name, &detail);
+            errors.invalid(&metadata.child("name"), name, "must be spec.names.plural+\".\"+spec.group");
         }
     }
 

@@ -62,7 +62,7 @@ impl Strategy for StorageVersionMigration {
         let resource = if group.is_empty() { name.to_owned() } else { format!("{name}.{group}") };
         let conditions = list(at(object, "status"), "conditions").iter();
         let states = conditions.filter(|condition| text(condition, "status") == "True").map(|c| text(c, "type"));
-        let state = states.filter(|kind| matches!(*kind, "Running" | "Failed" | "Succeeded")).last();
+        let state = states.rev().find(|kind| matches!(*kind, "Running" | "Failed" | "Succeeded"));
         Some(vec![rows::name(object), json!(resource), json!(state.unwrap_or("Unknown"))])
     }
 }

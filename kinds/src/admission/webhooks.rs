@@ -177,7 +177,7 @@ pub(crate) fn url(url: &str, path: &Path<'_>, errors: &mut FieldErrors) {
     };
     let authority = rest.strip_prefix("//").map_or("", |rest| rest.split('/').next().unwrap_or(""));
     let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
-    if scheme.to_ascii_lowercase() != "https" {
+    if !scheme.eq_ignore_ascii_case("https") {
         errors.invalid(path, scheme.to_ascii_lowercase(), &format!("'https' is the only allowed URL scheme{FORM}"));
     }
     if host.is_empty() {

@@ -81,7 +81,7 @@ impl Strategy for PodCertificateRequest {
     fn row(&self, object: &Value, _now: Timestamp) -> Option<Vec<Value>> {
         let spec = at(object, "spec");
         let conditions = list(at(object, "status"), "conditions").iter().map(|condition| text(condition, "type"));
-        let state = conditions.filter(|kind| matches!(*kind, "Issued" | "Denied" | "Failed")).last();
+        let state = conditions.rev().find(|kind| matches!(*kind, "Issued" | "Denied" | "Failed"));
         Some(vec![
             rows::name(object),
             json!(text(spec, "podName")),

@@ -77,11 +77,9 @@ fn validate(object: &Value, errors: &mut FieldErrors) {
     let data = at(object, "data");
     let has = |key: &str| data.get(key).is_some();
     match text(object, "type") {
-        "kubernetes.io/service-account-token" => {
-            if meta::annotation(object, ACCOUNT).unwrap_or("").is_empty() {
-                let path = Path::new("metadata");
-                errors.required(&path.child("annotations").key(ACCOUNT), "");
-            }
+        "kubernetes.io/service-account-token" if meta::annotation(object, ACCOUNT).unwrap_or("").is_empty() => {
+            let path = Path::new("metadata");
+            errors.required(&path.child("annotations").key(ACCOUNT), "");
         }
         "kubernetes.io/dockercfg" => json_object(data, ".dockercfg", &path, errors),
         "kubernetes.io/dockerconfigjson" => json_object(data, ".dockerconfigjson", &path, errors),

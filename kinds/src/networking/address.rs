@@ -41,7 +41,7 @@ impl Strategy for IpAddress {
         immutable_unshown(reference(new), reference(old), &Path::new("spec.parentRef"), errors);
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Option<Vec<Value>> {
+    fn row(&self, object: &Value, _now: Timestamp) -> Option<Vec<Value>> {
         let parent = some(at(object, "spec"), "parentRef").map_or(rows::NONE.to_owned(), |parent| {
             let (group, resource) = (text(parent, "group"), text(parent, "resource"));
             let kind = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
@@ -51,7 +51,7 @@ impl Strategy for IpAddress {
             };
             format!("{}{namespace}/{}", kind.to_lowercase(), text(parent, "name"))
         });
-        Some(vec![rows::name(object), json!(parent), rows::age(object, now)])
+        Some(vec![rows::name(object), json!(parent)])
     }
 }
 

@@ -19,7 +19,6 @@ pub(crate) struct Ingress;
 
 const CLASS: &str = "kubernetes.io/ingress.class";
 const HOSTS_SHOWN: usize = 3;
-const ADDRESS_WIDTH: usize = 16;
 
 impl Strategy for Ingress {
     fn generation(&self) -> Generation {
@@ -76,20 +75,11 @@ impl Strategy for Ingress {
             rows::name(object),
             json!(opt_text(spec, "ingressClassName").unwrap_or(rows::NONE)),
             json!(hosts(list(spec, "rules"))),
-            json!(address(object)),
+            json!(rows::load_balancer(object).join(",")),
             json!(ports),
             rows::age(object, now),
         ])
     }
-}
-
-fn address(object: &Value) -> String {
-    let mut all = rows::load_balancer(object).join(",");
-    if all.len() > ADDRESS_WIDTH {
-        all = all.chars().take(ADDRESS_WIDTH - 3).collect();
-        all.push_str("...");
-    }
-    all
 }
 
 fn hosts(rules: &[Value]) -> String {

@@ -5,3 +5,4 @@
 //! (addresses, ports, UIDs, times) are taken out of both sides before they are compared.
 
 mod recorded;
+mod rows;

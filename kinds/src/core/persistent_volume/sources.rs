@@ -178,11 +178,13 @@ fn csi(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
 }
 
 fn secret_reference(secret: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
-    let checks: [(&str, fn(&str) -> names::Complaints); 2] = [("name", names::subdomain), ("namespace", names::label)];
-    for (field, check) in checks {
+    for (field, is_name) in [("name", true), ("namespace", false)] {
         match text(secret, field) {
             "" => errors.required(&path.child(field), ""),
-            name => invalid_each(&path.child(field), name, check(name), errors),
+            name => {
+                let complaints = if is_name { names::subdomain(name) } else { names::label(name) };
+                invalid_each(&path.child(field), name, complaints, errors);
+            }
         }
     }
 }

@@ -39,6 +39,9 @@ const RESYNC: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(10);
 /// First delay after a volume could not be made; doubles up to [`RETRY`].
 const RETRY_MOUNT: Duration = Duration::from_millis(500);
+/// So many turns follow each other at once; more of them are a loop that leads nowhere, and is slowed down.
+const MAX_QUICK_TURNS: u32 = 20;
+const SLOW_TURN: Duration = Duration::from_secs(1);
 /// A terminating pod's runtime is asked again after this.
 const RETRY_KILL: Duration = Duration::from_secs(2);
 
@@ -89,14 +92,20 @@ pub(crate) async fn run(
         is_admitted: false,
         mount_failures: 0,
     };
+    let mut quick_turns = 0;
     loop {
         let now = desired.borrow_and_update().clone();
         let next = worker.turn(&now, &mut desired).await;
         let Some(next) = next else { return };
         let delay = match next {
-            Next::Now | Next::Terminate => continue,
+            Next::Now | Next::Terminate if quick_turns < MAX_QUICK_TURNS => {
+                quick_turns += 1;
+                continue;
+            }
+            Next::Now | Next::Terminate => SLOW_TURN,
             Next::After(delay) => delay,
         };
+        quick_turns = 0;
         tokio::select! {
             changed = desired.changed() => if changed.is_err() { return },
             () = wake.notified() => {}

@@ -165,6 +165,13 @@ impl Task {
     }
 }
 
+/// The last result goes with the probe: nobody asks about its container again.
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.kubelet.probes.clear_result(&self.container_id, self.kind);
+    }
+}
+
 fn find<'a>(status: &'a PodStatus, name: &str) -> Option<&'a ContainerStatus> {
     let init = status.init_container_statuses.iter().flatten();
     status.container_statuses.iter().flatten().chain(init).find(|status| status.name == name)

@@ -11,6 +11,8 @@ use super::{Line, parse};
 
 /// How often a followed log is looked at. The kernel's notification is not used: files are few and short-lived.
 const POLL: Duration = Duration::from_millis(50);
+/// The runtime is asked only every so many looks whether the container still runs.
+const LOOKS_PER_QUESTION: u32 = 4;
 /// Longest line of the runtime, with its prefix.
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
 
@@ -84,13 +86,21 @@ where
     let mut filter = Filter::new(options);
     let mut offset = start;
     let mut opened = inode(&path);
-    loop {
-        let running = !follow || is_running().await;
+    for look in 0_u32.. {
+        // Asked before the rest is sent: what was written before the end is sent before the end.
+        let ask = look % LOOKS_PER_QUESTION == 0;
+        let running = follow && (!ask || is_running().await);
         match deliver(&path, offset, &mut filter, &sender).await {
             Some(next) => offset = next,
             None => return,
         }
-        if filter.is_exhausted() || !follow || !running {
+        if filter.is_exhausted() || !follow {
+            return;
+        }
+        if !running {
+            // The runtime may still be writing down what the container said last.
+            tokio::time::sleep(POLL).await;
+            let _ = deliver(&path, offset, &mut filter, &sender).await;
             return;
         }
         let current = inode(&path);

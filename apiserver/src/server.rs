@@ -70,8 +70,6 @@ pub struct Server {
     listeners: Vec<TcpListener>,
     tls: Arc<ServerConfig>,
     tasks: Tasks,
-    drain: Drain,
-    shutdown_delay: Duration,
 }
 
 /// Makes clients inside of this process, see [`Server::client`].
@@ -101,8 +99,15 @@ impl Server {
     /// See [`Error`].
     pub async fn start(config: Config, drain: Drain) -> Result<Self, Error> {
         let tls = pki::tls::server(&config.serving, config.client_authority_pem.as_deref()).map_err(Error::Tls)?;
-        // The server's own tasks outlive the drain until open requests have ended; watches see the drain itself.
-        let tasks = Tasks::new(drain.clone());
+        // `/readyz` fails from the drain on; what looks at it gets time to go elsewhere before anything ends.
+        let (stop, stopped) = Drain::new();
+        let tasks = Tasks::new(stopped);
+        let (draining, delay) = (drain.clone(), config.shutdown_delay);
+        tasks.spawn("shutdown", async move {
+            draining.cancelled().await;
+            tokio::time::sleep(delay).await;
+            stop.start();
+        });
         let followers =
             Followers { rbac: rbac::Rbac::default(), node: node::Node::new(node_rules()), flows: Flows::default() };
         let authorizer = authorizer(&config, &followers);
@@ -125,11 +130,10 @@ impl Server {
         for place in &config.listen {
             listeners.push(listen(place).await?);
         }
-        let shutdown_delay = config.shutdown_delay;
         let parts = Parts { authorizer, handle, registry, chain, tasks: tasks.clone(), flows: followers.flows, health };
         let front = Arc::new(front(config, parts)?);
         bootstrap.start(&tasks);
-        Ok(Self { front, listeners, tls: Arc::new(tls), tasks, drain, shutdown_delay })
+        Ok(Self { front, listeners, tls: Arc::new(tls), tasks })
     }
 
     /// The addresses that are served.
@@ -158,20 +162,12 @@ impl Server {
     /// # Errors
     /// None at present.
     pub async fn serve(self) -> Result<(), Error> {
-        // `/readyz` fails from the drain on; those who look at it get time to go elsewhere.
-        let (stop, stopped) = Drain::new();
-        let connections = Tasks::new(stopped);
-        let (drain, delay) = (self.drain.clone(), self.shutdown_delay);
-        let waiting = async move {
-            drain.cancelled().await;
-            tokio::time::sleep(delay).await;
-            stop.start();
-        };
+        let connections = Tasks::new(self.tasks.drain().clone());
         let serving = self
             .listeners
             .into_iter()
             .map(|listener| serve::serve(listener, self.tls.clone(), self.front.clone(), &connections));
-        futures::future::join(futures::future::join_all(serving), waiting).await;
+        futures::future::join_all(serving).await;
         if let Err(error) = connections.join(CONNECTIONS_END_TIMEOUT).await {
             tracing::warn!(%error, "ended connections that were still open");
         }

@@ -4,5 +4,6 @@
 //! the status code, and the causes of a 422 or the object of a success. The fields that only a server can fill
 //! (addresses, ports, UIDs, times) are taken out of both sides before they are compared.
 
+mod bootstrap;
 mod recorded;
 mod rows;

@@ -19,7 +19,8 @@ const NODE: &[Need] = &[
     ("mount", "mount"),
 ];
 
-const TESTS: &[Need] = &[("/bin/busybox", "busybox-static"), ("curl", "curl"), ("git", "git")];
+const TESTS: &[Need] =
+    &[("/bin/busybox", "busybox-static"), ("curl", "curl"), ("git", "git"), ("slirp4netns", "slirp4netns")];
 
 /// What a node needs.
 pub(crate) fn for_node() -> Result<()> {

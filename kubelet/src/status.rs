@@ -73,6 +73,20 @@ pub(crate) fn generate(inputs: &Inputs<'_>) -> PodStatus {
     status
 }
 
+/// The status of a pod that this node refuses to run: nothing is said about its containers, which never will be.
+pub(crate) fn rejected(pod: &Pod, verdict: &Verdict, now: Timestamp) -> PodStatus {
+    PodStatus {
+        phase: Some("Failed".into()),
+        reason: Some(verdict.reason.clone()),
+        message: Some(verdict.message.clone()),
+        qos_class: Some(pod::qos_class(pod).as_str().to_owned()),
+        observed_generation: pod.metadata.generation,
+        start_time: pod::status(pod).start_time.clone().or(Some(Time(now))),
+        conditions: pod::status(pod).conditions.clone(),
+        ..PodStatus::default()
+    }
+}
+
 /// A terminal phase is never left; reason and message stay with the phase they were given for.
 fn set_phase(inputs: &Inputs<'_>, status: &mut PodStatus, computed: &'static str) {
     let api = pod::status(inputs.pod);

@@ -70,6 +70,8 @@ pub(crate) struct Worker {
     waiting: HashMap<String, WaitingReason>,
     verdict: Option<Verdict>,
     is_admitted: bool,
+    /// This node cannot run the pod: it never gets containers.
+    is_rejected: bool,
     mount_failures: u32,
 }
 
@@ -90,6 +92,7 @@ pub(crate) async fn run(
         waiting: HashMap::new(),
         verdict: None,
         is_admitted: false,
+        is_rejected: false,
         mount_failures: 0,
     };
     let mut quick_turns = 0;
@@ -211,6 +214,7 @@ impl Worker {
         let is_new = !self.is_admitted && observed.sandboxes.is_empty() && self.status.start_time.is_none();
         if self.verdict.is_none() && is_new {
             self.verdict = admit::check(&self.kubelet, pod);
+            self.is_rejected = self.verdict.is_some();
             if let Some(verdict) = &self.verdict {
                 self.events(pod).pod(EventType::Warning, &verdict.reason, &verdict.message);
             }
@@ -266,18 +270,7 @@ impl Worker {
 
     /// Derives the status and hands it on.
     fn publish(&mut self, pod: &Arc<Pod>, observed: &PodObserved, is_terminal: bool) {
-        let probes = PodProbes::new(&self.kubelet.probes, pod);
-        let status = status::generate(&status::Inputs {
-            pod,
-            old: &self.status,
-            observed,
-            waiting: &self.waiting,
-            readiness: &probes,
-            verdict: self.verdict.as_ref(),
-            is_terminal,
-            host_ips: &self.kubelet.host_ips(),
-            now: whole_second(daemon::clock::now()),
-        });
+        let status = self.derive(pod, observed, is_terminal);
         self.status = status.clone();
         let is_finished = self.stage == Stage::Terminated;
         {
@@ -286,6 +279,25 @@ impl Worker {
             view.is_finished = is_finished;
         }
         self.kubelet.statuses.set(&self.uid, status, is_finished);
+    }
+
+    fn derive(&self, pod: &Arc<Pod>, observed: &PodObserved, is_terminal: bool) -> PodStatus {
+        let now = whole_second(daemon::clock::now());
+        if let (true, Some(verdict)) = (self.is_rejected, &self.verdict) {
+            return status::rejected(pod, verdict, self.status.start_time.as_ref().map_or(now, |start| start.0));
+        }
+        let probes = PodProbes::new(&self.kubelet.probes, pod);
+        status::generate(&status::Inputs {
+            pod,
+            old: &self.status,
+            observed,
+            waiting: &self.waiting,
+            readiness: &probes,
+            verdict: self.verdict.as_ref(),
+            is_terminal,
+            host_ips: &self.kubelet.host_ips(),
+            now,
+        })
     }
 
     async fn terminate(&mut self, pod: &Arc<Pod>, is_gone: bool) -> Next {

@@ -204,6 +204,21 @@ async fn what_cannot_start_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_too_large_is_rejected() {
+    let (root, api, runtime) = setup();
+    let node = Node::start(root.path(), &api, &runtime);
+    let mut large = pod("large", "ul", "Always");
+    large["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "100k"}});
+    api.apply(large);
+    phase_is(&api, "large", "Failed").await;
+    let status = api.pod("large").unwrap()["status"].clone();
+    assert_eq!(status["reason"], "OutOfcpu");
+    assert!(status.get("containerStatuses").is_none(), "{status}");
+    assert_eq!(runtime.take_calls(), Vec::<String>::new());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_finished_pod_is_not_run_again() {
     let (root, api, runtime) = setup();
     let node = Node::start(root.path(), &api, &runtime);

@@ -11,7 +11,6 @@ use std::{
 use anyhow::{Result, bail};
 use bytes::Bytes;
 use http::Method;
-use jiff::Timestamp;
 use pki::{Authority, Kubeconfig, Profile, TokenSigner, UserAuth};
 use tempfile::TempDir;
 
@@ -123,7 +122,7 @@ impl Files {
         let folder = tempfile::Builder::new().prefix("ironclad-bench-").tempdir_in("/var/tmp")?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let files = Self { folder, port };
-        let now = Timestamp::now();
+        let now = daemon::clock::now();
         let authority = Authority::create("bench", now)?;
         let serving = authority.issue(&Profile::server("kube-apiserver", ["127.0.0.1", "10.96.0.1"]), now)?;
         let admin = authority.issue(&Profile::client("admin", ["system:masters"]), now)?;

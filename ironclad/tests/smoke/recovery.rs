@@ -104,7 +104,7 @@ spec:
         resume(pid)?;
     }
     moved?;
-    kubectl.run(&["wait", "--for=condition=Ready", &format!("node/{node}"), "--timeout=90s"])?;
+    kubectl.run(&["wait", "--for=condition=Ready", &format!("node/{node}"), "--timeout=180s"])?;
     Ok(())
 }
 

@@ -25,6 +25,7 @@ pub(super) async fn run(kubelet: Arc<Kubelet>) -> Result<(), kube::Error> {
     let mut sent = node.status.clone();
     let mut sent_at: Option<Instant> = None;
     loop {
+        take_over_conditions(&kubelet, &mut sent).await;
         let status = current(&kubelet, sent.as_ref()).await;
         let due = sent_at.is_none_or(|at| at.elapsed() >= kubelet.config.status_report_frequency);
         if due || differs(sent.as_ref(), &status) {
@@ -48,6 +49,15 @@ pub(super) async fn run(kubelet: Arc<Kubelet>) -> Result<(), kube::Error> {
         if kubelet.tasks.drain().run(wait).await.is_none() {
             return Ok(());
         }
+    }
+}
+
+/// Others write conditions too: a node that was silent is found to be unknown, which has to be taken back at once.
+async fn take_over_conditions(kubelet: &Kubelet, sent: &mut Option<NodeStatus>) {
+    let api: Api<Node> = Api::all(kubelet.client.clone());
+    let stored = api.get(&kubelet.config.node_name).await.ok().and_then(|node| node.status);
+    if let (Some(sent), Some(stored)) = (sent, stored) {
+        sent.conditions = stored.conditions;
     }
 }
 

@@ -184,10 +184,9 @@ fn kubectl_programs() -> Result<Vec<PathBuf>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let built = root.join("conformance/bin/kubectl");
     if !built.exists() {
-        let mut go = Command::new("go");
-        go.args(["build", "-o", "bin/kubectl", "k8s.io/kubernetes/cmd/kubectl"]).current_dir(root.join("conformance"));
-        let status = go.env("CGO_ENABLED", "0").status().context("go builds the newest kubectl")?;
-        ensure!(status.success(), "go cannot build kubectl: {status}");
+        let mut build = Command::new(root.join("conformance/build"));
+        let status = build.arg("kubectl").status().context("cannot run conformance/build")?;
+        ensure!(status.success(), "conformance/build kubectl failed: {status}");
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let stock = std::env::split_paths(&path).map(|folder| folder.join("kubectl")).find(|p| p.is_file());

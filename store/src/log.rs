@@ -11,7 +11,7 @@ const SHRINK_ABOVE: usize = 1024;
 
 /// What a log needs to know of its elements.
 pub(crate) trait Recorded {
-    /// Strictly increasing from element to element.
+    /// Never decreasing from element to element. Those of one revision were made by one write.
     fn revision(&self) -> u64;
     /// Bytes that only this element keeps in memory.
     fn retained_bytes(&self) -> usize;
@@ -57,7 +57,11 @@ impl<T: Recorded> Log<T> {
     }
 
     pub(crate) fn push(&mut self, item: Arc<T>, at_millis: u64) {
-        debug_assert!(self.last_revision() < item.revision(), "log out of order");
+        debug_assert!(
+            self.slots.back().is_none_or(|last| last.item.revision() <= item.revision())
+                && self.oldest <= item.revision(),
+            "log out of order"
+        );
         self.bytes += item.retained_bytes();
         self.slots.push_back(Slot { at_millis, item });
     }
@@ -83,10 +87,6 @@ impl<T: Recorded> Log<T> {
     /// When the front element will be too old, if there is one.
     pub(crate) fn front_at_millis(&self) -> Option<u64> {
         self.slots.front().map(|slot| slot.at_millis)
-    }
-
-    fn last_revision(&self) -> u64 {
-        self.slots.back().map_or(self.oldest, |slot| slot.item.revision())
     }
 
     /// The position of the first element after `revision`.
@@ -137,11 +137,14 @@ impl<T: Recorded> Log<T> {
         self.oldest = revision;
     }
 
+    /// Forgets the oldest revision, with everything that it changed.
     fn pop(&mut self) {
-        let Some(slot) = self.slots.pop_front() else { return };
-        self.bytes -= slot.item.retained_bytes();
-        self.oldest = slot.item.revision();
-        self.base += 1;
+        let Some(revision) = self.slots.front().map(|slot| slot.item.revision()) else { return };
+        while let Some(slot) = self.slots.pop_front_if(|slot| slot.item.revision() == revision) {
+            self.bytes -= slot.item.retained_bytes();
+            self.base += 1;
+        }
+        self.oldest = revision;
         // A burst must not pin its memory for ever.
         if self.slots.capacity() > SHRINK_ABOVE && self.slots.len() * 4 < self.slots.capacity() {
             self.slots.shrink_to(self.slots.len() * 2);

@@ -18,7 +18,9 @@ pub struct Watcher<V> {
     position: u64,
     /// Read but not yet handed out.
     buffer: VecDeque<Arc<Event<V>>>,
-    /// Everything up to this revision has been handed out.
+    /// Nothing at or below this revision is handed out.
+    from: u64,
+    /// The revision handed out last. More of it may follow, as one write may change several keys.
     seen: u64,
     applied: watch::Receiver<u64>,
 }
@@ -32,7 +34,7 @@ impl<V: Send + Sync + 'static> Watcher<V> {
             .position_after(from)
             .map_err(|overtaken| Compacted { requested: from, oldest: overtaken.oldest })?;
         cache.counters.watchers.add(1);
-        Ok(Self { cache, position, buffer: VecDeque::new(), seen: from, applied })
+        Ok(Self { cache, position, buffer: VecDeque::new(), from, seen: from, applied })
     }
 
     /// Waits for the next event. Cancel safe. After [`Compacted`] the watcher is over.
@@ -52,7 +54,7 @@ impl<V: Send + Sync + 'static> Watcher<V> {
         loop {
             if let Some(event) = self.buffer.pop_front() {
                 // A watch may begin in the future.
-                if event.revision <= self.seen {
+                if event.revision <= self.from {
                     continue;
                 }
                 self.seen = event.revision;
@@ -84,7 +86,7 @@ impl<V: Send + Sync + 'static> Watcher<V> {
     /// the prefix. What a bookmark says.
     pub fn revision(&self) -> u64 {
         if let Some(next) = self.buffer.front() {
-            return self.seen.max(next.revision - 1);
+            return self.from.max(next.revision - 1);
         }
         // In this order: what the snapshot vouches for is in the log by now.
         let complete = self.cache.snapshot().revision();

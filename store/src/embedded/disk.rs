@@ -1,15 +1,35 @@
 //! The file operations whose failure decides what survives: a seam for tests that drop, tear and fail.
 
 use std::fmt::Debug;
-use std::fs::{File, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Opens log files for writing.
+/// Opens, makes, renames and removes the store's files. Only opening has to be replaced to fail the log.
 pub trait Disk: Debug + Send + Sync {
     /// Opens an existing file.
     fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>>;
+
+    /// Makes an empty file, in place of what had the name.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+        Ok(Box::new(File::create(path)?))
+    }
+
+    /// Gives a file another name. Safe after the next [`Self::sync_dir`], and not before.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    /// Removes a file. Safe after the next [`Self::sync_dir`], and not before.
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    /// Makes renames and removals in `dir` safe.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
 }
 
 /// A log file. Written bytes are safe after the next successful sync, and not before.
@@ -45,5 +65,33 @@ impl LogFile for File {
 
     fn set_len(&mut self, bytes: u64) -> io::Result<()> {
         File::set_len(self, bytes)
+    }
+}
+
+/// Writes a file from its beginning to its end.
+pub(super) struct Appender {
+    file: Box<dyn LogFile>,
+    pub(super) bytes: u64,
+}
+
+impl Appender {
+    pub(super) fn new(file: Box<dyn LogFile>) -> Self {
+        Self { file, bytes: 0 }
+    }
+
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
+
+impl Write for Appender {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_at(bytes, self.bytes)?;
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

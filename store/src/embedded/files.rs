@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
+use super::disk::Disk;
 use super::segment;
 use super::snapshot::{self, Snapshot};
 
@@ -43,10 +44,10 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn start(dir: &Path, segment_bytes: u64) -> io::Result<Self> {
+    pub(super) fn start(disk: Arc<dyn Disk>, dir: &Path, segment_bytes: u64) -> io::Result<Self> {
         let (jobs, queue) = channel();
         let done = Arc::new(Mutex::new(Done::default()));
-        let worker = Worker { dir: dir.to_owned(), segment_bytes, done: done.clone() };
+        let worker = Worker { disk, dir: dir.to_owned(), segment_bytes, done: done.clone() };
         let thread = std::thread::Builder::new().name("store-files".into()).spawn(move || worker.run(&queue))?;
         Ok(Self { jobs: Some(jobs), done, thread: Some(thread), not_before_millis: 0 })
     }
@@ -104,6 +105,7 @@ impl Drop for Files {
 }
 
 struct Worker {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     segment_bytes: u64,
     done: Arc<Mutex<Done>>,
@@ -120,7 +122,7 @@ impl Worker {
     }
 
     fn spare(&self, number: u64) {
-        let made = segment::create(&self.dir, number, self.segment_bytes);
+        let made = segment::create(&*self.disk, &self.dir, number, self.segment_bytes);
         if let Err(error) = &made {
             tracing::error!(%error, number, "cannot make a log segment; only deletions are accepted until it works");
         }
@@ -131,7 +133,7 @@ impl Worker {
     }
 
     fn snapshot(&self, snapshot: Snapshot) {
-        let written = snapshot::write(&self.dir, &snapshot);
+        let written = snapshot::write(&*self.disk, &self.dir, &snapshot);
         let (revision, segment) = (snapshot.state.revision, snapshot.segment);
         // It may hold the last reference to much of an old state.
         drop(snapshot);
@@ -153,7 +155,7 @@ impl Worker {
             .map(|old| snapshot::path(&self.dir, old))
             .chain(segments.map(|old| segment::path(&self.dir, old)));
         for path in paths {
-            if let Err(error) = std::fs::remove_file(&path) {
+            if let Err(error) = self.disk.remove(&path) {
                 tracing::warn!(%error, path = %path.display(), "cannot remove an old file");
             }
         }

@@ -70,7 +70,8 @@ impl Journal {
         if std::mem::take(&mut position.torn) {
             erase(&mut *file, &position).map_err(OpenError::io("erase the unfinished end of", &path))?;
         }
-        let files = Files::start(dir, options.segment_bytes).map_err(OpenError::io("start a thread for", dir))?;
+        let files = Files::start(options.disk.clone(), dir, options.segment_bytes)
+            .map_err(OpenError::io("start a thread for", dir))?;
         Ok(Self {
             dir: dir.to_owned(),
             disk: options.disk.clone(),

@@ -124,7 +124,7 @@ pub(super) fn recover(dir: &Path, options: &Options) -> Result<Recovered, OpenEr
     let mut segments = segment::list(dir).map_err(OpenError::io("list", dir))?;
     if segments.is_empty() && snapshots.is_empty() {
         let bytes = FIRST_SEGMENT_BYTES.min(options.segment_bytes);
-        segment::create(dir, first_segment, bytes).map_err(OpenError::io("create a log in", dir))?;
+        segment::create(&*options.disk, dir, first_segment, bytes).map_err(OpenError::io("create a log in", dir))?;
         segments.push(first_segment);
     }
     let log_bytes = replay_segments(dir, &segments, first_segment, &mut replay)?;

@@ -3,10 +3,11 @@
 //! Writing into blocks that exist spares the file system a journal commit of its own with every sync
 //! (`benches/engines.rs` has the numbers).
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::disk::{Appender, Disk};
 use super::frame::{self, ALIGNMENT, Frame, Parsed, u32_at, u64_at};
 use super::recovery::OpenError;
 
@@ -24,19 +25,19 @@ pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
 }
 
 /// Makes the file of segment `number`, safe on disk, under its own name.
-pub(super) fn create(dir: &Path, number: u64, bytes: u64) -> io::Result<()> {
+pub(super) fn create(disk: &dyn Disk, dir: &Path, number: u64, bytes: u64) -> io::Result<()> {
     let unfinished = dir.join("log-unfinished");
-    let made = fill(&unfinished, number, bytes).and_then(|()| fs::rename(&unfinished, path(dir, number)));
+    let made = fill(disk, &unfinished, number, bytes).and_then(|()| disk.rename(&unfinished, &path(dir, number)));
     if made.is_err() {
         // Most likely there is no space: do not keep what there was of it.
-        let _ = fs::remove_file(&unfinished);
+        let _ = disk.remove(&unfinished);
     }
     made?;
-    sync_dir(dir)
+    disk.sync_dir(dir)
 }
 
-fn fill(path: &Path, number: u64, bytes: u64) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+fn fill(disk: &dyn Disk, path: &Path, number: u64, bytes: u64) -> io::Result<()> {
+    let mut file = Appender::new(disk.create(path)?);
     let mut block = vec![0; 1 << 20];
     block[..HEADER_BYTES].copy_from_slice(&header(number));
     for start in (0..bytes).step_by(block.len()) {
@@ -44,12 +45,7 @@ fn fill(path: &Path, number: u64, bytes: u64) -> io::Result<()> {
         file.write_all(&block[..usize::try_from(part).unwrap_or(block.len())])?;
         block[..HEADER_BYTES].fill(0);
     }
-    file.sync_all()
-}
-
-/// Makes renames and removals in `dir` safe.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    file.sync()
 }
 
 fn header(number: u64) -> [u8; HEADER_BYTES] {

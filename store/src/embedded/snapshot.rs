@@ -10,17 +10,18 @@
 //! entry:  key length u16 | 0 u16 | value length u32 | created u64 | modified u64 | deadline, ms u64 | key | value
 //! ```
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::disk::{Appender, Disk};
 use super::expiry::Deadlines;
 use super::frame::{u32_at, u64_at};
 use super::recovery::OpenError;
-use super::segment::{FORMAT_VERSION, numbered, sync_dir};
+use super::segment::{FORMAT_VERSION, numbered};
 use super::shared::{Map, State};
 use crate::contract::Entry;
 use crate::key::Key;
@@ -50,21 +51,21 @@ pub(super) fn path(dir: &Path, revision: u64) -> PathBuf {
 }
 
 /// Writes a snapshot, safe on disk, and returns its size.
-pub(super) fn write(dir: &Path, snapshot: &Snapshot) -> io::Result<u64> {
+pub(super) fn write(disk: &dyn Disk, dir: &Path, snapshot: &Snapshot) -> io::Result<u64> {
     let unfinished = dir.join("snapshot-unfinished");
-    let made = write_file(&unfinished, snapshot);
+    let made = write_file(disk, &unfinished, snapshot)
+        .and_then(|bytes| disk.rename(&unfinished, &path(dir, snapshot.state.revision)).map(|()| bytes));
     if made.is_err() {
         // Most likely there is no space: do not keep what there was of it.
-        let _ = fs::remove_file(&unfinished);
+        let _ = disk.remove(&unfinished);
     }
     let bytes = made?;
-    fs::rename(&unfinished, path(dir, snapshot.state.revision))?;
-    sync_dir(dir)?;
+    disk.sync_dir(dir)?;
     Ok(bytes)
 }
 
-fn write_file(path: &Path, snapshot: &Snapshot) -> io::Result<u64> {
-    let mut file = File::create(path)?;
+fn write_file(disk: &dyn Disk, path: &Path, snapshot: &Snapshot) -> io::Result<u64> {
+    let mut file = Appender::new(disk.create(path)?);
     file.write_all(&header(snapshot))?;
     let mut block = Vec::with_capacity(BLOCK_BYTES * 2);
     for (key, entry) in &snapshot.state.map {
@@ -76,8 +77,8 @@ fn write_file(path: &Path, snapshot: &Snapshot) -> io::Result<u64> {
     if !block.is_empty() {
         write_block(&mut file, &mut block)?;
     }
-    file.sync_all()?;
-    Ok(file.metadata()?.len())
+    file.sync()?;
+    Ok(file.bytes)
 }
 
 fn header(snapshot: &Snapshot) -> [u8; HEADER_BYTES] {
@@ -104,7 +105,7 @@ fn encode(block: &mut Vec<u8>, entry: &Entry, deadline_millis: u64) {
     block.extend_from_slice(&entry.value);
 }
 
-fn write_block(file: &mut File, block: &mut Vec<u8>) -> io::Result<()> {
+fn write_block(file: &mut impl Write, block: &mut Vec<u8>) -> io::Result<()> {
     let length = u32::try_from(block.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
     file.write_all(&length.to_le_bytes())?;
     file.write_all(&crc32c::crc32c(block).to_le_bytes())?;

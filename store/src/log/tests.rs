@@ -64,3 +64,12 @@ fn compaction_may_pass_the_last_element() {
     assert!(log.position_after(6).is_err());
     assert_eq!(log.position_after(7).unwrap(), log.end());
 }
+
+#[test]
+fn what_one_write_changed_stays_together() {
+    let mut log = log([3, 5, 5, 5, 9]);
+    assert_eq!(revisions(log.read(log.position_after(3).unwrap()).unwrap()), [5, 5, 5, 9]);
+    assert_eq!(revisions(log.newest_first_until(3).unwrap()), [9, 5, 5, 5]);
+    log.trim(Retention { age_millis: u64::MAX, bytes_max: 30 }, 0);
+    assert_eq!((log.len(), log.oldest(), log.bytes()), (1, 5, 10));
+}

@@ -3,6 +3,7 @@
 //! Everything here is pure: no I/O, no clock, no async runtime. Objects are JSON trees ([`Value`]); the
 //! schema table says what their fields mean. The crate's pieces:
 //!
+//! - [`amounts`], [`pod_resources`], [`quota`]: amounts of resources, what a pod asks for, what quotas count;
 //! - [`Status`]: the one error type that a client can see, and [`field`], the errors of single fields in it;
 //! - [`meta`]: accessors for `metadata` on a tree;
 //! - [`patch`]: JSON, merge and strategic merge patches;
@@ -12,12 +13,15 @@
 //! - [`names`]: group, version, resource and kind;
 //! - [`time`]: the two time formats of the wire.
 
+pub mod amounts;
 pub mod field;
 pub mod meta;
 pub mod names;
 pub mod patch;
+pub mod pod_resources;
 pub mod protobuf;
 pub mod quantity;
+pub mod quota;
 pub mod schema;
 pub mod selector;
 pub mod status;

@@ -19,6 +19,7 @@ mod counters;
 mod embedded;
 mod key;
 mod log;
+mod subscription;
 mod watch;
 
 pub use cache::{Cache, CacheOptions};

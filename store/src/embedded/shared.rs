@@ -1,6 +1,5 @@
 //! What readers see: the published state, the history, and who waits for which prefix.
 
-use std::collections::HashMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,24 +13,11 @@ use super::options::{Options, millis};
 use crate::contract::{Entry, Error, Event, Page, RangeRequest};
 use crate::counters::StoreCounters;
 use crate::key::{Key, KeyPrefix};
-use crate::log::{Log, Overtaken, Recorded, Retention};
+use crate::log::{Log, Overtaken, Retention};
+use crate::subscription::{Subscription, Subscriptions};
 use crate::watch::Batch;
 
 pub(super) type Map = OrdMap<Key, Arc<Entry>>;
-
-/// Bookkeeping per event in the log, counted as part of what history costs.
-const EVENT_OVERHEAD_BYTES: usize = 160;
-
-impl Recorded for Event {
-    fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    /// The current value lives in the map anyway; the previous one lives only here.
-    fn retained_bytes(&self) -> usize {
-        EVENT_OVERHEAD_BYTES + self.previous.as_ref().map_or(0, |entry| entry.value.len() + entry.key.as_str().len())
-    }
-}
 
 /// One immutable version of everything.
 #[derive(Debug)]
@@ -164,16 +150,8 @@ impl Shared {
     /// Registers a watcher and tells it where to begin.
     pub(super) fn subscribe(&self, prefix: KeyPrefix, after: u64) -> Result<Arc<Subscription>, Error> {
         let log = self.log.read();
-        let position = log.position_after(after).map_err(|overtaken| compacted(after, overtaken))?;
-        let unread = position < log.end();
-        let subscription = Arc::new(Subscription {
-            prefix,
-            unread_from: AtomicU64::new(if unread { position } else { NOTHING }),
-            last_revision: AtomicU64::new(if unread { self.state.load().revision } else { 0 }),
-            wake: Notify::new(),
-        });
-        self.subscriptions.add(&subscription);
-        Ok(subscription)
+        let subscribed = self.subscriptions.add(&log, self.state.load().revision, prefix, after);
+        subscribed.map_err(|overtaken| compacted(after, overtaken))
     }
 
     pub(super) fn unsubscribe(&self, subscription: &Arc<Subscription>) {
@@ -183,30 +161,13 @@ impl Shared {
     /// The next events of a subscription, at most `limit`. `None` when nothing has happened.
     pub(super) fn read(&self, subscription: &Subscription, limit: usize) -> Result<Option<Batch>, Overtaken> {
         let log = self.log.read();
-        let from = subscription.unread_from.swap(NOTHING, Ordering::AcqRel);
-        if from == NOTHING {
-            return Ok(None);
-        }
-        let mut events = Vec::new();
-        for (position, event) in (from..).zip(log.read(from)?) {
-            if !subscription.prefix.contains(&event.key) {
-                continue;
-            }
-            if events.len() == limit {
-                subscription.unread_from.store(position, Ordering::Release);
-                return Ok(Some(Batch { events, revision: event.revision - 1 }));
-            }
-            events.push(event.clone());
-        }
-        Ok(Some(Batch { events, revision: self.state.load().revision }))
+        subscription.read(&log, self.state.load().revision, limit)
     }
 
     /// Ends every watch once it has read what there is.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        for subscription in self.subscriptions.by_prefix.read().values().flatten() {
-            subscription.wake.notify_one();
-        }
+        self.subscriptions.wake_all();
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -255,64 +216,4 @@ fn page(map: &Map, revision: u64, request: &RangeRequest) -> Page {
     let entries: Vec<Entry> = rest.by_ref().take(limit).map(|entry| Entry::clone(entry)).collect();
     let remaining = rest.count() as u64;
     Page { entries, revision, more: remaining > 0, remaining }
-}
-
-/// No unread event.
-const NOTHING: u64 = u64::MAX;
-
-/// A watcher's place in the log. It is moved only when something below its prefix happens, so that a
-/// quiet prefix neither wakes anybody nor is overtaken by the traffic of others.
-#[derive(Debug)]
-pub(super) struct Subscription {
-    pub(super) prefix: KeyPrefix,
-    /// Position of the first event not yet read, or [`NOTHING`].
-    unread_from: AtomicU64,
-    /// Revision of the newest event below the prefix.
-    last_revision: AtomicU64,
-    pub(super) wake: Notify,
-}
-
-impl Subscription {
-    /// Whether a reader that has handled everything up to `seen` lacks nothing.
-    pub(super) fn is_current(&self, seen: u64) -> bool {
-        seen >= self.last_revision.load(Ordering::Acquire)
-    }
-}
-
-#[derive(Debug, Default)]
-struct Subscriptions {
-    by_prefix: RwLock<HashMap<KeyPrefix, Vec<Arc<Subscription>>>>,
-}
-
-impl Subscriptions {
-    fn add(&self, subscription: &Arc<Subscription>) {
-        self.by_prefix.write().entry(subscription.prefix.clone()).or_default().push(subscription.clone());
-    }
-
-    fn remove(&self, subscription: &Arc<Subscription>) {
-        let mut by_prefix = self.by_prefix.write();
-        let Some(all) = by_prefix.get_mut(&subscription.prefix) else { return };
-        all.retain(|other| !Arc::ptr_eq(other, subscription));
-        // Nobody notes events here any more, so it must not vouch for anything either.
-        subscription.last_revision.store(u64::MAX, Ordering::Release);
-        if all.is_empty() {
-            by_prefix.remove(&subscription.prefix);
-        }
-    }
-
-    /// Notes the event at `position` with everyone whose prefix covers it.
-    fn mark(&self, event: &Event, position: u64, woken: &mut Vec<Arc<Subscription>>) {
-        let by_prefix = self.by_prefix.read();
-        for subscription in event.key.prefixes().filter_map(|prefix| by_prefix.get(prefix)).flatten() {
-            let unread = subscription.unread_from.load(Ordering::Acquire);
-            if unread == NOTHING {
-                subscription.unread_from.store(position, Ordering::Release);
-            }
-            // Whoever has unread events has been woken for them, or will be at the end of this batch.
-            if unread == NOTHING {
-                woken.push(subscription.clone());
-            }
-            subscription.last_revision.store(event.revision, Ordering::Release);
-        }
-    }
 }

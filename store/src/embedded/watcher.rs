@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::shared::{Shared, Subscription, compacted};
+use super::shared::{Shared, compacted};
 use crate::contract::Error;
+use crate::subscription::Subscription;
 use crate::watch::{Batch, Progress, WatchSource};
 
 /// The most events handed out at one time.

@@ -1,8 +1,10 @@
 //! A running host, seen from outside.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -14,6 +16,10 @@ use crate::{Error, Errors, cgroup, sys};
 
 /// How long a killed host may take to end. The kernel takes down its mounts and links in this time.
 const END_SECONDS: u64 = 20;
+
+/// How long a host that is being made may take to say which process it is.
+const MAKING_DEADLINE: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 pub(crate) const LOCK_FILE: &str = "lock";
 pub(crate) const PID_FILE: &str = "pid";
@@ -32,18 +38,7 @@ impl Host {
     /// The host that runs from a directory, if one does. PID 1 holds a lock there as long as it lives,
     /// so a number that was given to another process since is never taken for it.
     pub fn find(directory: &Path) -> Result<Option<Self>, Error> {
-        let path = directory.join(LOCK_FILE);
-        let lock = match File::open(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(Error::file("open", &path))?,
-        };
-        match Flock::lock(lock, FlockArg::LockSharedNonblock) {
-            Ok(_) => return Ok(None),
-            Err((_, Errno::EWOULDBLOCK)) => {}
-            Err((_, errno)) => return Err(Error::call(format!("lock {}", path.display()))(errno)),
-        }
-        let path = directory.join(PID_FILE);
-        let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+        let Some(text) = running_pid(directory)? else { return Ok(None) };
         let mut words = text.split_whitespace();
         let pid = words.next().and_then(|w| w.parse().ok());
         let name = words.next().unwrap_or_default();
@@ -142,5 +137,70 @@ impl Host {
     fn ended_within(&self, timeout: PollTimeout) -> bool {
         let mut descriptors = [PollFd::new(self.process.as_fd(), PollFlags::POLLIN)];
         matches!(poll(&mut descriptors, timeout), Ok(ready) if ready > 0)
+    }
+}
+
+/// What the process that holds the lock of a directory has written about itself; none when nobody holds it. Between
+/// the lock and the first word lies a moment, which is waited for: the host is being made.
+fn running_pid(directory: &Path) -> Result<Option<String>, Error> {
+    let deadline = Instant::now() + MAKING_DEADLINE;
+    loop {
+        if !is_locked(&directory.join(LOCK_FILE))? {
+            return Ok(None);
+        }
+        let path = directory.join(PID_FILE);
+        match fs::read_to_string(&path) {
+            Ok(text) if text.ends_with('\n') => return Ok(Some(text)),
+            Ok(text) if Instant::now() > deadline => {
+                return Err(Error::Invalid {
+                    what: "pid file",
+                    value: text,
+                    reason: "it does not end with a line feed",
+                });
+            }
+            Err(e) if e.kind() != ErrorKind::NotFound || Instant::now() > deadline => {
+                return Err(Error::file("read", &path)(e));
+            }
+            _ => std::thread::sleep(LOOK_AGAIN),
+        }
+    }
+}
+
+fn is_locked(path: &Path) -> Result<bool, Error> {
+    let lock = match File::open(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+        file => file.map_err(Error::file("open", path))?,
+    };
+    match Flock::lock(lock, FlockArg::LockSharedNonblock) {
+        Ok(_) => Ok(false),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(true),
+        Err((_, errno)) => Err(Error::call(format!("lock {}", path.display()))(errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn locked(directory: &Path) -> Flock<File> {
+        let file = File::create(directory.join(LOCK_FILE)).unwrap();
+        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno).unwrap()
+    }
+
+    #[test]
+    fn a_host_in_the_making_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(running_pid(directory.path()).unwrap(), None, "never started");
+        let lock = locked(directory.path());
+        let path = directory.path().join(PID_FILE);
+        let late = std::thread::spawn(move || {
+            fs::write(&path, "1").unwrap();
+            std::thread::sleep(LOOK_AGAIN * 3);
+            fs::write(&path, "17 a\n").unwrap();
+        });
+        assert_eq!(running_pid(directory.path()).unwrap().as_deref(), Some("17 a\n"));
+        late.join().unwrap();
+        drop(lock);
+        assert_eq!(running_pid(directory.path()).unwrap(), None, "a stale number is not believed");
     }
 }

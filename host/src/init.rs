@@ -70,6 +70,7 @@ fn stages(channel: &mut Channel) -> Result<(), Error> {
     let sockets = sys::take_handed(spec.sockets.len())?;
     let _ = nix::unistd::setsid();
     let lock = lock(&spec.directory)?;
+    forget_earlier(&spec.directory)?;
     let hierarchies = cgroup::hierarchies()?;
     let cgroups = make_cgroups(&spec)?;
     cgroup::join(&cgroups)?;
@@ -136,6 +137,15 @@ fn lock(directory: &Path) -> Result<Flock<File>, Error> {
             }
             Err((_, errno)) => return Err(Error::call(format!("lock {}", path.display()))(errno)),
         }
+    }
+}
+
+/// The number of an earlier run may be another process's by now: nobody who finds the lock held may believe it.
+fn forget_earlier(directory: &Path) -> Result<(), Error> {
+    let path = directory.join(PID_FILE);
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", &path)(e)),
+        _ => Ok(()),
     }
 }
 

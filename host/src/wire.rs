@@ -93,6 +93,11 @@ impl Wire {
         &self.host
     }
 
+    /// The host that carries the bridge, to be ended with it.
+    pub fn into_host(self) -> Host {
+        self.host
+    }
+
     /// Starts a host with a card on this wire.
     pub fn start_host(
         &self,

@@ -1,5 +1,6 @@
 //! Where a cluster lies.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -14,8 +15,10 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
+    /// A relative root is taken from the current directory now: hosts are made elsewhere.
     pub(crate) fn new(root: &Path, name: &str) -> Self {
-        Self { root: root.to_owned(), name: name.to_owned() }
+        let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+        Self { root, name: name.to_owned() }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -64,9 +67,12 @@ impl Directory {
         NodePaths::new(&self.state_of(node))
     }
 
-    /// The parent of the cgroups of this cluster's hosts.
+    /// The parent of the cgroups of this cluster's hosts. Clusters of one name beneath two roots are two clusters.
     pub(crate) fn cgroup(&self) -> PathBuf {
-        PathBuf::from(format!("ironclad-{}", self.name))
+        let root = self.root.canonicalize().unwrap_or_else(|_| self.root.clone());
+        let hash = ring::digest::digest(&ring::digest::SHA256, root.as_os_str().as_bytes());
+        let short: String = hash.as_ref()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        PathBuf::from(format!("ironclad-{}-{short}", self.name))
     }
 
     /// The context in kubeconfig files.
@@ -99,4 +105,25 @@ pub(crate) fn list(root: &Path) -> Result<Vec<Directory>> {
     let mut found: Vec<Directory> = entries.flatten().map(directory).filter(Directory::exists).collect();
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_name_beneath_two_roots_is_two_clusters() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let cgroup = |root: &Path| Directory::new(root, "a").cgroup();
+        assert_ne!(cgroup(one.path()), cgroup(other.path()));
+        assert_eq!(cgroup(one.path()), cgroup(one.path()));
+        let link = one.path().join("link");
+        std::os::unix::fs::symlink(other.path(), &link).unwrap();
+        assert_eq!(cgroup(&link), cgroup(other.path()), "the same place by another name");
+    }
+
+    #[test]
+    fn a_relative_root_is_made_absolute() {
+        assert!(Directory::new(Path::new("clusters"), "a").path().is_absolute());
+    }
 }

@@ -1,6 +1,7 @@
 //! The cluster's entries in the user's kubeconfig.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -49,9 +50,16 @@ fn lock(path: &Path) -> Result<Lock> {
     if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
     }
-    let file = File::create(&name).with_context(|| format!("cannot make {}", name.display()))?;
-    let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno);
-    Ok(Lock { _held: held.with_context(|| format!("cannot lock {}", name.display()))?, name })
+    loop {
+        let file = File::create(&name).with_context(|| format!("cannot make {}", name.display()))?;
+        let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno);
+        let held = held.with_context(|| format!("cannot lock {}", name.display()))?;
+        // Whoever held it before has taken the file away: a lock on it keeps nobody out any more.
+        let locked = held.metadata().with_context(|| format!("cannot examine {}", name.display()))?.ino();
+        if std::fs::metadata(&name).is_ok_and(|there| there.ino() == locked) {
+            return Ok(Lock { _held: held, name });
+        }
+    }
 }
 
 struct Lock {

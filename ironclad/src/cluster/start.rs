@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use host::{Launcher, Uplink, Wire};
+use host::{Host, Launcher, Uplink, Wire};
 use jiff::Timestamp;
 use pki::{Authority, BootstrapToken, Kubeconfig};
 
@@ -125,31 +125,59 @@ fn admin_kubeconfig(cluster: &Cluster, authority: &Authority) -> Result<Kubeconf
     Ok(identities::admin_kubeconfig(&cluster.directory.context(), &url, authority, &admin))
 }
 
-/// Starts the hosts that do not run.
+/// Starts the hosts that do not run. What was started goes again when the rest cannot be.
 fn start_hosts(cluster: &Cluster, phases: &mut Phases) -> Result<Started> {
     // The API's dates are in whole seconds.
     let at = Timestamp::from_second(daemon::clock::now().as_second()).context("the clock shows no date")?;
-    let mut started = Started { at, nodes: Vec::new() };
     let launcher = Launcher::new(environment::executable()?, ["host-init"]);
-    let wire = match cluster.wire()? {
-        Some(wire) => wire,
-        None => start_wire(cluster, &launcher, phases)?,
+    let found = cluster.wire()?;
+    if found.is_none() {
+        // Hosts that hang on a wire that is gone are cut off for good: they start again with the new one.
+        cluster.running_nodes()?.iter().try_for_each(Host::kill)?;
+    }
+    // Before anything is made: a port that is taken is the likeliest failure.
+    let listeners = match cluster.node(&cluster.record.first().name)? {
+        Some(_) => Vec::new(),
+        None => listeners(&cluster.record)?,
     };
-    for node in &cluster.record.nodes {
-        if cluster.node(&node.name)?.is_none() {
-            start_node(cluster, &wire, &launcher, node)?;
-            started.nodes.push(node.name.clone());
+    let mut made = Vec::new();
+    let outcome = start_missing(cluster, found, &launcher, &listeners, (phases, &mut made));
+    if outcome.is_err() {
+        for host in made.iter().rev() {
+            if let Err(error) = host.kill() {
+                phases.note(&format!("cannot end what was started: {error}"));
+            }
         }
     }
+    let nodes = outcome?;
     phases.done(&format!("{} on a wire", plural(cluster.record.nodes.len(), "host")));
+    Ok(Started { at, nodes })
+}
+
+/// The names of the nodes that were started; everything that was started goes to `made`.
+fn start_missing(
+    cluster: &Cluster,
+    found: Option<Wire>,
+    launcher: &Launcher,
+    listeners: &[TcpListener],
+    (phases, made): (&Phases, &mut Vec<Host>),
+) -> Result<Vec<String>> {
+    let is_new = found.is_none();
+    let wire = found.map_or_else(|| start_wire(cluster, launcher, phases), Ok)?;
+    if is_new {
+        made.extend(cluster.wire()?.map(Wire::into_host));
+    }
+    let mut started = Vec::new();
+    for node in &cluster.record.nodes {
+        if cluster.node(&node.name)?.is_none() {
+            made.push(start_node(cluster, &wire, launcher, listeners, node)?);
+            started.push(node.name.clone());
+        }
+    }
     Ok(started)
 }
 
 fn start_wire(cluster: &Cluster, launcher: &Launcher, phases: &Phases) -> Result<Wire> {
-    // Hosts that hang on a wire that is gone are cut off for good: they start again with the new one.
-    for host in cluster.running_nodes()? {
-        host.kill()?;
-    }
     let directory = cluster.directory.wire();
     let cgroup = cluster.directory.cgroup().join("wire");
     let uplink = if cluster.has_uplink() { Uplink::Auto } else { Uplink::None };
@@ -159,12 +187,17 @@ fn start_wire(cluster: &Cluster, launcher: &Launcher, phases: &Phases) -> Result
     Ok(Wire::start(launcher, &directory, &cgroup, Record::gateway(), uplink)?)
 }
 
-fn start_node(cluster: &Cluster, wire: &Wire, launcher: &Launcher, node: &NodeRecord) -> Result<()> {
+fn start_node(
+    cluster: &Cluster,
+    wire: &Wire,
+    launcher: &Launcher,
+    listeners: &[TcpListener],
+    node: &NodeRecord,
+) -> Result<Host> {
     let spec = nodes::spec(cluster, node)?;
-    let listeners = if node == cluster.record.first() { listeners(&cluster.record)? } else { Vec::new() };
-    let descriptors: Vec<BorrowedFd<'_>> = listeners.iter().map(AsFd::as_fd).collect();
-    wire.start_host(launcher, &spec, &descriptors, node.address, Record::gateway().ip)?;
-    Ok(())
+    let own = if node == cluster.record.first() { listeners } else { &[] };
+    let descriptors: Vec<BorrowedFd<'_>> = own.iter().map(AsFd::as_fd).collect();
+    Ok(wire.start_host(launcher, &spec, &descriptors, node.address, Record::gateway().ip)?)
 }
 
 /// Opened on the machine: a listening socket belongs to the network namespace that it was made in.

@@ -152,11 +152,12 @@ impl Controller {
     /// A pod that arrives on, or stays on, a node that is not ready is not ready.
     async fn mark_pod(&self, key: Key) -> Result<Option<Duration>, Error> {
         let Some(pod) = self.pods.get(&key.namespace, &key.name) else { return Ok(None) };
-        let node = self.nodes.get("", pods::node(&pod));
-        let Some(node) = node.filter(|node| health::ready(node).is_some_and(|it| it.status != "True")) else {
-            return Ok(None);
-        };
-        if !self.health.lock().knows(&node.name_any()) || !pods::is_ready(&pod) {
+        let name = pods::node(&pod);
+        let Some(node) = self.nodes.get("", name) else { return Ok(None) };
+        let Some(was_ready) = self.health.lock().was_ready(name) else { return Ok(None) };
+        // The cache may not have seen yet that this controller set the node to unknown.
+        let is_unready = !was_ready || health::ready(&node).is_some_and(|it| it.status != "True");
+        if !is_unready || !pods::is_ready(&pod) {
             return Ok(None);
         }
         let now = daemon::clock::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();

@@ -55,6 +55,11 @@ impl Health {
         self.nodes.contains_key(name)
     }
 
+    /// Whether a node was ready when it was last looked at; nothing when it is not known.
+    pub(super) fn was_ready(&self, name: &str) -> Option<bool> {
+        self.nodes.get(name).map(|seen| seen.was_ready)
+    }
+
     /// Nodes that are new, and names and uids of those that are gone; the latter are forgotten.
     pub(super) fn census(&mut self, nodes: &[Arc<Node>]) -> (Vec<Arc<Node>>, Vec<Gone>) {
         let new = nodes.iter().filter(|node| !self.knows(&node.name_any())).cloned().collect();

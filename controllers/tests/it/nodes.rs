@@ -1,6 +1,12 @@
 //! Nodes: ranges, labels, taints, silence, eviction, and pods of nodes that are gone.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
@@ -58,9 +64,14 @@ async fn a_silent_node_is_marked_and_its_pods_move() {
     create_node(&nodes, "steady", "True").await;
     create_node(&nodes, "silent", "True").await;
     let (beating, drain) = (nodes.clone(), cluster.tasks().drain().clone());
+    let silent = Arc::new(AtomicBool::new(false));
+    let is_silent = silent.clone();
     cluster.tasks().spawn("heartbeat", async move {
         while drain.run(tokio::time::sleep(Duration::from_millis(500))).await.is_some() {
             beat(&beating, "steady").await;
+            if !is_silent.load(Ordering::Relaxed) {
+                beat(&beating, "silent").await;
+            }
         }
     });
     eventually("the nodes have ranges and labels", || async {
@@ -79,6 +90,7 @@ async fn a_silent_node_is_marked_and_its_pods_move() {
 
     let pods: Api<Pod> = cluster.api();
     create_pods(&pods).await;
+    silent.store(true, Ordering::Relaxed);
     eventually("the silent node is unknown and tainted", || async {
         let node = nodes.get("silent").await.unwrap();
         let conditions = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();

@@ -16,8 +16,10 @@ mod pod_security;
 mod pod_topology_labels;
 mod priority;
 mod rbac_escalation;
+mod resource_quota;
 mod runtime_class;
 mod service_account;
+mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
 
 use std::sync::Arc;

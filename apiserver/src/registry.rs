@@ -46,7 +46,7 @@ use crate::request::{Context, ResourcePath};
 use resource::Endpoint;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// What the registry has to be told.
 #[derive(Clone, Debug)]

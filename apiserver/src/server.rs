@@ -112,7 +112,7 @@ impl Server {
             Followers { rbac: rbac::Rbac::default(), node: node::Node::new(node_rules()), flows: Flows::default() };
         let authorizer = authorizer(&config, &followers);
         let handle = Handle::default();
-        let plugins = plugins(&config.admission, &handle, &authorizer, &followers.rbac)
+        let plugins = plugins(&config.admission, &handle, &authorizer, &followers.rbac, &tasks)
             .map_err(|name| Error::UnknownPlugin { name })?;
         let chain = Chain::new(plugins);
         let shared = Arc::new(authorizer.clone());

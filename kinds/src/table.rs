@@ -39,7 +39,7 @@ use crate::networking::{ingress::Ingress, ingress_class::IngressClass, network_p
 use crate::node::RuntimeClass;
 use crate::plain::Plain;
 use crate::policy::disruption_budget::PodDisruptionBudget;
-use crate::rbac::binding::{ClusterRoleBinding, RoleBinding};
+use crate::rbac::binding::Binding;
 use crate::rbac::role::{ClusterRole, Role};
 use crate::scheduling::priority_class::PriorityClass;
 use crate::storage::{
@@ -99,9 +99,9 @@ pub fn strategy(group: &str, resource: &str) -> &'static dyn Strategy {
         ("networking.k8s.io", "servicecidrs") => &ServiceCidr,
         ("node.k8s.io", "runtimeclasses") => &RuntimeClass,
         ("policy", "poddisruptionbudgets") => &PodDisruptionBudget,
-        ("rbac.authorization.k8s.io", "clusterrolebindings") => &ClusterRoleBinding,
+        ("rbac.authorization.k8s.io", "clusterrolebindings") => &Binding::CLUSTER_ROLE,
         ("rbac.authorization.k8s.io", "clusterroles") => &ClusterRole,
-        ("rbac.authorization.k8s.io", "rolebindings") => &RoleBinding,
+        ("rbac.authorization.k8s.io", "rolebindings") => &Binding::ROLE,
         ("rbac.authorization.k8s.io", "roles") => &Role,
         ("resource.k8s.io", "deviceclasses") => &DeviceClass,
         ("resource.k8s.io", "devicetaintrules") => &DeviceTaintRule,

@@ -14,42 +14,20 @@ use crate::shown;
 use crate::strategy::{NameRule, Request, Strategy};
 use crate::tree::{at, default_text, enter, list, list_mut, same_at, text};
 
-/// A binding in a namespace.
+/// Both kinds of bindings; they differ in what roles and subjects they may name.
 #[derive(Debug)]
-pub(crate) struct RoleBinding;
-
-/// A binding at cluster scope.
-#[derive(Debug)]
-pub(crate) struct ClusterRoleBinding;
-
-impl Strategy for RoleBinding {
-    fn name_rule(&self) -> NameRule {
-        NameRule::PathSegment
-    }
-
-    fn allow_create_on_update(&self) -> bool {
-        true
-    }
-
-    fn default(&self, object: &mut Value, _request: &Request<'_>) {
-        default(object);
-    }
-
-    fn validate_create(&self, object: &Value, _request: &Request<'_>, errors: &mut FieldErrors) {
-        validate(object, true, errors);
-    }
-
-    fn validate_update(&self, new: &Value, old: &Value, _: &Request<'_>, errors: &mut FieldErrors) {
-        validate(new, true, errors);
-        role_ref_stays(new, old, errors);
-    }
-
-    fn row(&self, object: &Value, now: Timestamp) -> Option<Vec<Value>> {
-        Some(row(object, now))
-    }
+pub(crate) struct Binding {
+    is_namespaced: bool,
 }
 
-impl Strategy for ClusterRoleBinding {
+impl Binding {
+    /// A binding in a namespace.
+    pub(crate) const ROLE: Self = Self { is_namespaced: true };
+    /// A binding at cluster scope.
+    pub(crate) const CLUSTER_ROLE: Self = Self { is_namespaced: false };
+}
+
+impl Strategy for Binding {
     fn name_rule(&self) -> NameRule {
         NameRule::PathSegment
     }
@@ -63,11 +41,11 @@ impl Strategy for ClusterRoleBinding {
     }
 
     fn validate_create(&self, object: &Value, _request: &Request<'_>, errors: &mut FieldErrors) {
-        validate(object, false, errors);
+        validate(object, self.is_namespaced, errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, _: &Request<'_>, errors: &mut FieldErrors) {
-        validate(new, false, errors);
+        validate(new, self.is_namespaced, errors);
         role_ref_stays(new, old, errors);
     }
 

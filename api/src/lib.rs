@@ -14,6 +14,7 @@
 //! - [`time`]: the two time formats of the wire.
 
 pub mod amounts;
+pub mod apply;
 pub mod field;
 pub mod meta;
 pub mod names;

@@ -200,7 +200,7 @@ fn check_kind(patched: &Value, id: TypeId) -> Result<(), String> {
 }
 
 /// A tree as Go prints it with `%v`, which some messages contain.
-fn go_text(value: &Value) -> String {
+pub(crate) fn go_text(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
         Value::String(text) => text.clone(),
@@ -214,7 +214,7 @@ fn go_text(value: &Value) -> String {
 }
 
 /// Go's name of a decoded value's type.
-fn go_type(value: &Value) -> &'static str {
+pub(crate) fn go_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "%!s(<nil>)",
         Value::Bool(_) => "bool",

@@ -32,6 +32,7 @@ pub use body::{Body, SCHEME, TypeMeta, decode_body, interpret};
 pub use decode::{DecodeError, Decoded, decode, decode_value};
 pub(crate) use decode::{convert_borrowed, decode_borrowed};
 pub use defaults::apply_defaults;
+pub(crate) use normal::zero;
 pub use resources::{Column, Group, Resource, ResponseKind, Subresource, Version};
 pub use syntax::check_syntax;
 pub use types::{Field, ListType, Shape, Type, TypeId};

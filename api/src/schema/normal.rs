@@ -55,7 +55,7 @@ pub(crate) fn item(shape: &Shape, value: Value) -> Value {
 }
 
 /// What Go writes for a zero value.
-pub(super) fn zero(shape: &Shape) -> Value {
+pub(crate) fn zero(shape: &Shape) -> Value {
     match shape {
         Shape::String => json!(""),
         Shape::Bool => json!(false),

@@ -1,0 +1,2 @@
+//! Cases of server-side apply without a server.
+

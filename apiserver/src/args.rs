@@ -214,10 +214,13 @@ impl Args {
         })
     }
 
-    /// The given address, else the one this host would use to reach others.
+    /// The given address, else the bound one, else the one this host would use to reach others: nobody else reaches what
+    /// is bound to a loopback address, and nobody at all an unspecified one. Upstream refuses to start on a host that has
+    /// no way out; here it advertises the loopback address, which is good for a server that serves this host alone.
     fn advertised(&self) -> SocketAddr {
-        let bound = Some(self.bind_address).filter(|address| !address.is_unspecified());
-        let address = self.advertise_address.or(bound).or_else(outward_address);
+        let is_specified = |address: &IpAddr| !address.is_unspecified();
+        let bound = Some(self.bind_address).filter(|address| is_specified(address) && !address.is_loopback());
+        let address = self.advertise_address.filter(is_specified).or(bound).or_else(outward_address);
         SocketAddr::new(address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), self.secure_port)
     }
 
@@ -248,7 +251,7 @@ impl Args {
             return Credential::load(&certificate, &key).map_err(file("cert-dir"));
         }
         let service = u32::from(registry.service_ips.network()) + 1;
-        let names = [
+        let mut names = vec![
             address.to_string(),
             IpAddr::V4(service.into()).to_string(),
             IpAddr::V4(Ipv4Addr::LOCALHOST).to_string(),
@@ -258,6 +261,9 @@ impl Args {
             "kubernetes.default.svc".to_owned(),
             "kubernetes.default.svc.cluster.local".to_owned(),
         ];
+        if !self.bind_address.is_unspecified() {
+            names.push(self.bind_address.to_string());
+        }
         let made = self_signed(&names).map_err(file("cert-dir"))?;
         std::fs::create_dir_all(&self.cert_dir).map_err(|source| Error::Read {
             flag: "cert-dir",
@@ -334,11 +340,14 @@ pub fn open_store(directory: &Path) -> Result<Arc<dyn Store>, Error> {
     Ok(Arc::new(opened))
 }
 
-/// An authority of one certificate, thrown away after use.
+/// A certificate and its authority, whose key is thrown away. The authority is part of the chain: a client that takes the
+/// written file as its trust anchor needs it.
 fn self_signed(names: &[String]) -> Result<Credential, pki::Error> {
     let now = daemon::clock::now();
     let authority = Authority::create("kube-apiserver-self-signed", now)?;
-    authority.issue(&Profile::server("kube-apiserver", names.iter().map(String::as_str)), now)
+    let made = authority.issue(&Profile::server("kube-apiserver", names.iter().map(String::as_str)), now)?;
+    let chain = format!("{}{}", made.certificate_pem(), authority.certificate_pem());
+    Credential::from_pem(chain, made.key_pem())
 }
 
 /// Which of this host's addresses leads outward. Nothing is sent: connecting a UDP socket only picks a route.
@@ -373,3 +382,6 @@ fn mode(text: &str) -> Result<AuthorizationMode, String> {
         other => Err(format!("{other:?} is not a mode that is supported: Node, RBAC, AlwaysAllow, AlwaysDeny")),
     }
 }
+
+#[cfg(test)]
+mod tests;

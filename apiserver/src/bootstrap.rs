@@ -75,9 +75,16 @@ impl Bootstrap {
         [outcomes.0, outcomes.1, outcomes.2, outcomes.3, outcomes.4, own].into_iter().collect()
     }
 
-    /// The objects that name this server.
+    /// The objects that name this server. No endpoint may be a loopback address: a server that advertises one has none,
+    /// as upstream's, and its service leads nowhere.
     fn own(&self) -> Vec<Value> {
-        let mut own = vec![self.service(), self.endpoints(), self.endpoint_slice()];
+        let mut own = vec![self.service()];
+        if self.advertise.ip().is_loopback() {
+            let address = self.advertise.ip();
+            tracing::warn!(%address, "pods cannot reach the advertised address: the kubernetes service gets no endpoints");
+        } else {
+            own.extend([self.endpoints(), self.endpoint_slice()]);
+        }
         own.extend(self.authentication_config());
         own
     }

@@ -21,6 +21,8 @@ pub struct Check {
     name: &'static str,
     probe: Probe,
     only_ready: bool,
+    /// Its last outcome was a failure, and was logged.
+    failing: Arc<AtomicBool>,
 }
 
 /// Set once by a step of the start.
@@ -45,7 +47,7 @@ impl Check {
     where
         F: Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync + 'static,
     {
-        Self { name, probe: Arc::new(probe), only_ready: false }
+        Self { name, probe: Arc::new(probe), only_ready: false, failing: Arc::default() }
     }
 
     /// A check that holds from some step on.
@@ -122,6 +124,18 @@ async fn ask(check: &Check) -> Result<(), String> {
     }
 }
 
+/// Logs what has changed: whoever waits for a server asks many times.
+fn report(check: &Check, outcome: &Result<(), String>) {
+    let (name, failed) = (check.name, outcome.is_err());
+    if check.failing.swap(failed, Ordering::AcqRel) == failed {
+        return;
+    }
+    match outcome {
+        Ok(()) => tracing::info!(check = name, "a check holds again"),
+        Err(error) => tracing::info!(check = name, error, "a check fails"),
+    }
+}
+
 async fn all(endpoint: &str, checks: impl Iterator<Item = &Check>, context: &Context) -> Response {
     let mut excluded: Vec<&str> = context.params("exclude").collect();
     let mut text = String::new();
@@ -133,10 +147,11 @@ async fn all(endpoint: &str, checks: impl Iterator<Item = &Check>, context: &Con
             text.push_str(&format!("[+]{name} excluded: ok\n"));
             continue;
         }
-        match ask(check).await {
+        let outcome = ask(check).await;
+        report(check, &outcome);
+        match outcome {
             Ok(()) => text.push_str(&format!("[+]{name} ok\n")),
-            Err(error) => {
-                tracing::info!(endpoint, check = name, error, "a check failed");
+            Err(_) => {
                 text.push_str(&format!("[-]{name} failed: reason withheld\n"));
                 failed.push(name);
             }

@@ -17,6 +17,7 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::answer::{Body, Request, Response};
 use crate::authenticate::certificate_user;
@@ -55,9 +56,13 @@ pub(crate) async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, front: 
                 continue;
             }
         };
-        let (acceptor, front, watcher) = (acceptor.clone(), front.clone(), graceful.watcher());
-        let connection = connection(stream, peer, acceptor, front, watcher);
-        tasks.spawn("connection", connection);
+        let (acceptor, front, watcher, drain) = (acceptor.clone(), front.clone(), graceful.watcher(), drain.clone());
+        tasks.spawn("connection", async move {
+            let shaken = drain.run(handshake(stream, peer, &acceptor, &front)).await;
+            if let Some(Some(stream)) = shaken {
+                connection(stream, peer, front, watcher).await;
+            }
+        });
     }
     drop(listener);
     if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
@@ -65,18 +70,28 @@ pub(crate) async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, front: 
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, front: Arc<Front>, watcher: Watcher) {
+/// A client that has not finished it has no request open: the drain does not wait for it.
+async fn handshake(
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: &TlsAcceptor,
+    front: &Front,
+) -> Option<TlsStream<TcpStream>> {
     // A small event on a watch has to leave at once.
     let _ = stream.set_nodelay(true);
-    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            front.metrics.handshake_failed();
-            tracing::debug!(%peer, %error, "TLS handshake failed");
-            return;
-        }
-        Err(_) => return front.metrics.handshake_failed(),
-    };
+    let outcome = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
+    if !matches!(outcome, Ok(Ok(_))) {
+        front.metrics.handshake_failed();
+    }
+    match outcome {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "TLS handshake takes too long"),
+    }
+    None
+}
+
+async fn connection(stream: TlsStream<TcpStream>, peer: SocketAddr, front: Arc<Front>, watcher: Watcher) {
     let user = stream.get_ref().1.peer_certificates().and_then(|chain| {
         let certificate = pki::Certificate::from_der(chain.first()?).ok()?;
         certificate_user(&certificate).map(Arc::new)

@@ -14,6 +14,8 @@ mod token;
 mod up;
 mod version;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -73,9 +75,29 @@ enum Command {
     HostForward(host_forward::Args),
 }
 
+/// Upstream's programs, and what stands in for each: started under one of these names, as through a symbolic link, the
+/// binary is that program.
+const UPSTREAM: &[(&str, &str)] = &[
+    ("kube-apiserver", "apiserver"),
+    ("kube-controller-manager", "controller-manager"),
+    ("kube-scheduler", "scheduler"),
+    ("kubelet", "kubelet"),
+    ("kube-proxy", "proxy"),
+];
+
+/// The arguments with the subcommand that the program's name stands for.
+fn named(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let name = arguments.first().and_then(|path| Path::new(path).file_name());
+    let found = UPSTREAM.iter().find(|(program, _)| name.is_some_and(|name| name == *program));
+    if let Some((_, subcommand)) = found {
+        arguments.insert(1, (*subcommand).into());
+    }
+    arguments
+}
+
 /// Parses the arguments and runs the subcommand.
 pub(crate) fn run() -> Result<ExitCode> {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(named(std::env::args_os().collect()));
     match cli.command {
         // Before any thread and any runtime.
         Command::HostInit => return Ok(code(host::init::run())),
@@ -130,6 +152,15 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn the_program_is_what_it_is_called() {
+        let after = |words: &[&str]| named(words.iter().map(OsString::from).collect());
+        assert_eq!(after(&["/tmp/bin/kube-apiserver", "--v=2"]), ["/tmp/bin/kube-apiserver", "apiserver", "--v=2"]);
+        assert_eq!(after(&["kube-proxy"]), ["kube-proxy", "proxy"]);
+        assert_eq!(after(&["/usr/local/bin/ironclad", "up"]), ["/usr/local/bin/ironclad", "up"]);
+        assert_eq!(after(&["ironclad-kubelet", "up"]), ["ironclad-kubelet", "up"]);
+    }
 
     #[test]
     fn the_arguments_do_not_contradict_each_other() {

@@ -113,7 +113,8 @@ impl TokenSigner {
 }
 
 impl TokenVerifier {
-    /// Takes public keys (`--service-account-key-file`): `PUBLIC KEY` blocks, or private keys, whose public half counts.
+    /// Takes public keys (`--service-account-key-file`): `PUBLIC KEY` blocks, and certificates or private keys,
+    /// whose public half counts.
     pub fn from_pem(text: &str) -> Result<Self, Error> {
         let blocks = pem::parse_many(text).map_err(|e| Error::parse("service account public key", e))?;
         let keys = blocks.iter().map(PublicKey::from_block).collect::<Result<Vec<_>, _>>()?;
@@ -183,6 +184,9 @@ impl PublicKey {
         if block.tag().ends_with("PRIVATE KEY") {
             return Ok(TokenSigner::from_pem(&pem::encode(block))?.public);
         }
+        if block.tag() == "CERTIFICATE" {
+            return Self::from_block(&pem::Pem::new("PUBLIC KEY", certified_key(block.contents())?));
+        }
         let wrong = |e: &dyn std::fmt::Display| Error::parse("service account public key", e);
         let text = pem::encode(block);
         let (key, algorithm) = match DecodingKey::from_ec_pem(text.as_bytes()) {
@@ -206,6 +210,14 @@ impl PublicKey {
         let decoded = jsonwebtoken::decode::<Value>(token, &self.key, &validation).ok()?;
         Some(decoded.claims)
     }
+}
+
+/// The SubjectPublicKeyInfo of a certificate.
+fn certified_key(der: &[u8]) -> Result<Vec<u8>, Error> {
+    use x509_parser::prelude::{FromDer, X509Certificate};
+    let (_, certificate) =
+        X509Certificate::from_der(der).map_err(|e| Error::parse("service account certificate", e))?;
+    Ok(certificate.public_key().raw.to_vec())
 }
 
 fn check_dates(claims: &Value, now: Timestamp) -> Result<(), VerifyError> {

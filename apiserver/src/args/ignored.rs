@@ -138,7 +138,9 @@ const FLAGS: &[(&str, bool)] = &[
     ("tls-min-version", false),
     ("tls-sni-cert-key", false),
     ("tracing-config-file", false),
+    ("v", false),
     ("version", false),
+    ("vmodule", false),
     ("watch-cache", true),
     ("watch-cache-sizes", false),
 ];
@@ -160,6 +162,7 @@ impl clap::Args for Ignored {
     fn augment_args(command: Command) -> Command {
         command.args(FLAGS.iter().map(|(name, is_switch)| {
             let arg = Arg::new(*name).long(*name).hide(true).action(ArgAction::Append);
+            let arg = if *name == "v" { arg.short('v') } else { arg };
             if *is_switch { arg.num_args(0..=1).require_equals(true).default_missing_value("true") } else { arg }
         }))
     }

@@ -25,6 +25,17 @@ fn claims_come_back_as_they_went_in() {
 }
 
 #[test]
+fn a_certificate_stands_for_its_key() {
+    let authority = pki::Authority::create("service accounts", now()).unwrap();
+    let credential = authority.issue(&pki::Profile::server("signer", ["signer"]), now()).unwrap();
+    let signer = TokenSigner::from_pem(credential.key_pem()).unwrap();
+    let verifier = TokenVerifier::from_pem(credential.certificate_pem()).unwrap();
+    let token = signer.sign(&json!({ "sub": "x" })).unwrap();
+    assert_eq!(verifier.verify(&token, now()), Ok(json!({ "sub": "x" })));
+    assert_eq!(verifier.jwks(), signer.verifier().jwks());
+}
+
+#[test]
 fn foreign_and_changed_tokens_are_not_ours() {
     let (ours, _) = TokenSigner::create().unwrap();
     let (foreign, _) = TokenSigner::create().unwrap();

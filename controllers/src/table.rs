@@ -125,6 +125,13 @@ pub(crate) const DESCRIPTORS: &[Descriptor] = &[
     descriptor!("statefulset-controller", "statefulset", "statefulset-controller", true, crate::statefulset::run),
     descriptor!("disruption-controller", "disruption", "disruption-controller", true, crate::disruption::run),
     descriptor!(
+        "resourcequota-controller",
+        "resourcequota",
+        "resourcequota-controller",
+        true,
+        crate::resourcequota::run
+    ),
+    descriptor!(
         "endpointslice-mirroring-controller",
         "endpointslicemirroring",
         "endpointslicemirroring-controller",

@@ -2,22 +2,13 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    pin::pin,
     sync::Arc,
-    time::Duration,
 };
 
-use daemon::{Backoff, Trigger};
-use futures::StreamExt as _;
-use kube::{
-    Api,
-    api::DynamicObject,
-    core::PartialObjectMeta,
-    runtime::watcher::{self, Event, InitialListStrategy},
-};
+use daemon::Trigger;
+use kube::{Api, runtime::watcher::Event};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tracing::debug;
 
 use super::{
     Shared,
@@ -27,12 +18,8 @@ use crate::{
     Error,
     context::Context,
     discovery::{self, Resource},
+    metadata::{self, Metadata},
 };
-
-const RETRY_BASE: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(30);
-
-type Metadata = PartialObjectMeta<DynamicObject>;
 
 /// The running watches.
 #[derive(Clone, Default)]
@@ -124,37 +111,12 @@ struct Feed {
 
 impl Feed {
     async fn run(mut self, api: Api<Metadata>) {
-        let mut config = watcher::Config::default().streaming_lists();
-        while self.follow(&api, &config).await == Followed::NoStreamingLists {
-            config.initial_list_strategy = InitialListStrategy::ListWatch;
-        }
-    }
-
-    async fn follow(&mut self, api: &Api<Metadata>, config: &watcher::Config) -> Followed {
-        let mut events = pin!(watcher::watcher(api.clone(), config.clone()));
-        let mut backoff = Backoff::new(RETRY_BASE, RETRY_MAX).with_jitter(0.2);
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => {
-                    if !matches!(event, Event::Init) {
-                        backoff.reset();
-                    }
-                    let todo = self.take(event);
-                    self.shared.queue(todo);
-                }
-                Err(watcher::Error::WatchStartFailed(kube::Error::Api(status)))
-                    if matches!(status.code, 400 | 422)
-                        && config.initial_list_strategy == InitialListStrategy::StreamingList =>
-                {
-                    return Followed::NoStreamingLists;
-                }
-                Err(failure) => {
-                    debug!(resource = self.resource.api.plural, %failure, "watch failed, trying again");
-                    tokio::time::sleep(backoff.next_delay()).await;
-                }
-            }
-        }
-        Followed::Ended
+        let resource = self.resource.clone();
+        let take = |event| {
+            let todo = self.take(event);
+            self.shared.queue(todo);
+        };
+        metadata::follow(&api, &resource.api.plural, take).await;
     }
 
     fn take(&mut self, event: Event<Metadata>) -> Vec<Todo> {
@@ -177,10 +139,4 @@ impl Feed {
             Event::Delete(object) => graph.remove(object.metadata.uid.as_deref().unwrap_or_default()),
         }
     }
-}
-
-#[derive(PartialEq)]
-enum Followed {
-    NoStreamingLists,
-    Ended,
 }

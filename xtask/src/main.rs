@@ -2,10 +2,12 @@
 //!
 //! A task is one file; it runs other programs and reads the tree, and links nothing of the product.
 
+mod conformance;
 mod deps;
 mod descriptions;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod tidy;
 mod up;
@@ -27,6 +29,8 @@ enum Task {
     Up(up::Args),
     /// Install what is missing and run every test
     Test(test::Args),
+    /// Run the fault tests for longer than `test` does
+    Soak(soak::Args),
     /// Check the budgets of STYLE: file sizes, module docs, where unsafe code may stand
     Tidy,
     /// Check the edges between crates
@@ -37,6 +41,8 @@ enum Task {
     Descriptions,
     /// Print measured tables: cargo xtask bench [store|api|cluster]
     Bench(up::BenchArgs),
+    /// Run upstream's conformance suite against this tree: cargo xtask conformance [--shard api]
+    Conformance(conformance::Args),
     /// Install the programs that the cluster and the tests need
     Setup,
 }
@@ -53,6 +59,7 @@ fn perform(task: Task) -> anyhow::Result<()> {
     match task {
         Task::Up(args) => up::up(&args),
         Task::Test(args) => test::test(&args),
+        Task::Soak(args) => soak::soak(&args),
         Task::Tidy => tidy::check(),
         Task::Deps => deps::check(),
         Task::Schema => {
@@ -61,6 +68,7 @@ fn perform(task: Task) -> anyhow::Result<()> {
         }
         Task::Descriptions => descriptions::write(),
         Task::Bench(args) => up::bench(&args),
+        Task::Conformance(args) => conformance::run(&args),
         Task::Setup => setup::for_tests(),
     }
 }

@@ -145,7 +145,9 @@ impl Journal {
         if !no_space {
             return failed("write", error);
         }
-        match self.file.set_len(self.position.offset) {
+        // What is taken back has to be gone before the next frame comes to the same place: a mixture of both
+        // would look like damage.
+        match self.file.set_len(self.position.offset).and_then(|()| self.file.sync()) {
             Ok(()) => {
                 self.position.bytes = self.position.offset;
                 self.write_found_no_space = true;

@@ -5,5 +5,6 @@
 mod contract;
 mod embedded;
 mod faults;
+mod history;
 mod kill;
 mod model;

@@ -19,8 +19,17 @@ const NODE: &[Need] = &[
     ("mount", "mount"),
 ];
 
-const TESTS: &[Need] =
-    &[("/bin/busybox", "busybox-static"), ("curl", "curl"), ("git", "git"), ("slirp4netns", "slirp4netns")];
+const TESTS: &[Need] = &[
+    ("/bin/busybox", "busybox-static"),
+    ("curl", "curl"),
+    ("/usr/bin/etcd", "etcd-server"),
+    ("git", "git"),
+    ("slirp4netns", "slirp4netns"),
+];
+
+/// What the images of the conformance suite are made of.
+const IMAGES: &[Need] =
+    &[("dig", "bind9-dnsutils"), ("iperf", "iperf"), ("nc", "netcat-openbsd"), ("ss", "iproute2"), ("bash", "bash")];
 
 /// What a node needs.
 pub(crate) fn for_node() -> Result<()> {
@@ -30,6 +39,11 @@ pub(crate) fn for_node() -> Result<()> {
 /// What the tests need: a node's programs, test images' contents, and kubectl.
 pub(crate) fn for_tests() -> Result<()> {
     install(&[NODE, TESTS].concat())
+}
+
+/// What the conformance suite needs.
+pub(crate) fn for_conformance() -> Result<()> {
+    install(&[NODE, TESTS, IMAGES].concat())
 }
 
 fn install(needs: &[Need]) -> Result<()> {

@@ -1,0 +1,201 @@
+//! `cargo xtask conformance`: upstream's suite, unmodified, against this tree's binary.
+//!
+//! ```text
+//! list    list.rs     which tests, and which are known to fail
+//! target  plane.rs    API server and controllers alone: the shards that need no node
+//!         cluster.rs  `ironclad up` with two nodes and the images of images.rs: everything else
+//! run     suite.rs    ginkgo and e2e.test, with the content types that the suite itself chooses
+//! archive report.rs   conformance/results: summary as JSON and Markdown, the README's score table
+//! ```
+
+mod cluster;
+mod images;
+mod list;
+mod plane;
+mod report;
+mod suite;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Parser as _;
+use list::{Known, Test};
+use report::{Entry, Facts, Summary};
+use suite::{Done, Outcome, Run};
+
+/// The shards that need no node.
+const WITHOUT_NODES: [&str; 2] = ["api", "controllers"];
+
+/// Runs upstream's conformance suite and archives the score.
+#[derive(clap::Parser)]
+struct Args {
+    /// Only this shard of conformance/e2e/tests.txt; may be given more than once. Everything when absent
+    #[arg(long)]
+    shard: Vec<String>,
+    /// Only tests whose name matches; such a run is not archived
+    #[arg(long)]
+    focus: Option<regex::Regex>,
+    /// One test at a time
+    #[arg(long)]
+    serial: bool,
+    /// How many tests run beside each other
+    #[arg(long, default_value_t = 4)]
+    procs: usize,
+    /// What the API server stores objects in
+    #[arg(long, value_enum, default_value_t = Backend::Embedded)]
+    backend: Backend,
+    /// Run twice, and list what ended differently
+    #[arg(long)]
+    repeat: bool,
+    /// How long a run may take; tests that have not begun by then count as not run
+    #[arg(long, default_value_t = 75)]
+    minutes: u64,
+    /// Take what passed off the list of known failures (or write the first list)
+    #[arg(long)]
+    shrink: bool,
+    /// Only write the archive of the images, to this file
+    #[arg(long)]
+    images: Option<PathBuf>,
+    /// Keep the control plane's or the cluster's files
+    #[arg(long)]
+    keep: bool,
+    /// The program under test; IRONCLAD when absent
+    #[arg(long, env = "IRONCLAD")]
+    ironclad: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Backend {
+    Embedded,
+    Etcd,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let conformance = root().join("conformance");
+    if let Some(archive) = &args.images {
+        return images::write(&conformance, archive);
+    }
+    ensure!(args.backend == Backend::Embedded, "the API server has no etcd backend yet: only embedded can be measured");
+    let tests = list::of_shards(list::all(&conformance)?, &args.shard)?;
+    let is_chosen = |test: &Test| args.focus.as_ref().is_none_or(|focus| focus.is_match(&test.name));
+    let tests: Vec<Test> = tests.into_iter().filter(is_chosen).collect();
+    ensure!(!tests.is_empty(), "no test matches");
+    let (mut summary, done) = measure(&args, &tests)?;
+    if args.repeat {
+        let (_, again) = measure(&args, &tests)?;
+        summary.differ = difference(&done, &again);
+    }
+    finish(&args, &summary, &done)
+}
+
+/// The repository's root.
+fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().expect("testkit lies in the repository's root").to_owned()
+}
+
+fn what(args: &Args) -> String {
+    if args.shard.is_empty() { "whole".to_owned() } else { args.shard.join("-") }
+}
+
+/// One run on a fresh target.
+fn measure(args: &Args, tests: &[Test]) -> Result<(Summary, Vec<Done>)> {
+    let conformance = root().join("conformance");
+    let programs = conformance.join("bin");
+    let ironclad = args.ironclad.as_deref().context("give the program under test: --ironclad or IRONCLAD")?;
+    // Not on a memory file system: the store has to wait for a disk, and hosts need a disk below them.
+    let mut folder = tempfile::Builder::new().prefix("ironclad-conformance-").tempdir_in("/var/tmp")?;
+    folder.disable_cleanup(args.keep);
+    let needs_nodes = tests.iter().any(|test| !WITHOUT_NODES.contains(&test.shard.as_str()));
+    let (_plane, _cluster, kubeconfig, runtime);
+    if needs_nodes {
+        let cluster = cluster::Cluster::start(ironclad, folder.path())?;
+        let archive = folder.path().join("images.tar");
+        images::write(&conformance, &archive)?;
+        cluster.load(&archive)?;
+        std::fs::remove_file(archive)?;
+        (kubeconfig, runtime) = (cluster.kubeconfig(), cluster.runtime(&programs.join("kubectl"))?);
+        _cluster = cluster;
+    } else {
+        let plane = plane::Plane::start(ironclad, &programs.join("kubectl"), folder.path())?;
+        (kubeconfig, runtime) = (plane.kubeconfig(), "no nodes".to_owned());
+        _plane = plane;
+    }
+    let what = what(args);
+    let stamp = daemon::clock::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let output = conformance.join("results/logs").join(format!("{what}-{stamp}"));
+    println!("{} tests; files in {}, output in {}", tests.len(), folder.path().display(), output.display());
+    let run = Run {
+        programs: &programs,
+        kubeconfig: &kubeconfig,
+        output: &output,
+        nodes: needs_nodes,
+        procs: if args.serial { 1 } else { args.procs },
+        budget: Duration::from_secs(args.minutes * 60),
+        seed: args.repeat.then_some(1),
+    };
+    let (done, wall) = run.run(tests)?;
+    let facts = Facts { what, runtime, procs: run.procs, budget: run.budget };
+    let summary = Summary::new(&facts, &done, wall)?;
+    summary.write(&output)?;
+    Ok((summary, done))
+}
+
+/// The tests that ended differently.
+fn difference(one: &[Done], other: &[Done]) -> Vec<Entry> {
+    let pairs = one.iter().zip(other).filter(|(one, other)| one.outcome != other.outcome);
+    pairs
+        .map(|(one, other)| {
+            let worse = if one.outcome == Outcome::Passed { other } else { one };
+            Entry {
+                error: format!("{:?}, then {:?}: {}", one.outcome, other.outcome, worse.error),
+                ..Entry::new(worse)
+            }
+        })
+        .collect()
+}
+
+/// Archives, compares with what is known, and fails when something got worse, or better than the list says.
+fn finish(args: &Args, summary: &Summary, done: &[Done]) -> Result<()> {
+    let conformance = root().join("conformance");
+    for Entry { name, error, .. } in &summary.failed {
+        println!("FAILED {name}\n       {error}");
+    }
+    println!(
+        "{} of {} passed, {} failed, {} skipped, {} not run, in {} s",
+        summary.passed,
+        summary.total,
+        summary.failed.len(),
+        summary.skipped.len(),
+        summary.not_run.len(),
+        summary.wall_seconds
+    );
+    for Entry { name, error, .. } in &summary.differ {
+        println!("DIFFERS {name}\n        {error}");
+    }
+    let names =
+        |outcome| done.iter().filter(|d| d.outcome == outcome).map(|d| d.test.name.as_str()).collect::<Vec<_>>();
+    let (passed, failed) = (names(Outcome::Passed), names(Outcome::Failed));
+    let known = Known::read(&conformance, &summary.what)?;
+    if args.focus.is_none() {
+        let results = conformance.join("results");
+        summary.write(&results)?;
+        report::write_readme(&root().join("README.md"), &results)?;
+    }
+    let surprises = known.surprises(&passed, &failed);
+    if args.shrink {
+        ensure!(args.focus.is_none(), "a run with --focus does not say what is on the list of known failures");
+        known.shrink(&passed, &failed)?;
+    }
+    if !surprises.broken.is_empty() {
+        bail!("these are not known to fail:\n{}", surprises.broken.join("\n"));
+    }
+    if !args.shrink && !surprises.mended.is_empty() {
+        bail!("these pass; take them off the list with --shrink:\n{}", surprises.mended.join("\n"));
+    }
+    Ok(())
+}

@@ -119,3 +119,23 @@ pub fn strategy(group: &str, resource: &str) -> &'static dyn Strategy {
         _ => &Plain,
     }
 }
+
+/// What to tell who creates an object that is stored and validated, but on which no part of the cluster acts yet.
+///
+/// The list may only shrink; an object that silently does not protect what it is meant to protect is worse than none.
+pub fn idle(group: &str, resource: &str) -> Option<&'static str> {
+    Some(match (group, resource) {
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies" | "validatingadmissionpolicies") => {
+            "admission policies are stored, but not enforced yet"
+        }
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations" | "validatingwebhookconfigurations") => {
+            "admission webhooks are stored, but not called yet"
+        }
+        ("apiextensions.k8s.io", "customresourcedefinitions") => {
+            "custom resource definitions are stored, but their resources are not served yet"
+        }
+        ("autoscaling", "horizontalpodautoscalers") => "horizontal autoscalers are stored, but nothing scales yet",
+        ("networking.k8s.io", "networkpolicies") => "network policies are stored, but not enforced yet",
+        _ => return None,
+    })
+}

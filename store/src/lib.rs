@@ -17,6 +17,7 @@ pub mod cache;
 mod contract;
 mod counters;
 mod embedded;
+mod etcd;
 mod key;
 mod log;
 mod subscription;
@@ -29,5 +30,6 @@ pub use contract::{
 };
 pub use counters::{CacheCounters, Counter, StoreCounters};
 pub use embedded::{Clock, Disk, EmbeddedStore, FileSystem, LogFile, OpenError, Options};
+pub use etcd::{EtcdOptions, EtcdOptionsError, EtcdStore, EtcdTls};
 pub use key::{KEY_BYTES_MAX, Key, KeyError, KeyPrefix, ROOT};
 pub use watch::{Batch, Progress, WatchSource, WatchStream};

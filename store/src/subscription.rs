@@ -120,6 +120,15 @@ impl Subscriptions {
         }
     }
 
+    /// Has everybody find out that the log has begun anew and is complete for nobody: its positions start above 0.
+    pub(crate) fn overtake_all(&self) {
+        for subscription in self.by_prefix.read().values().flatten() {
+            subscription.last_revision.store(u64::MAX, Ordering::Release);
+            subscription.unread_from.store(0, Ordering::Release);
+        }
+        self.wake_all();
+    }
+
     /// Wakes everybody, for something that is no event.
     pub(crate) fn wake_all(&self) {
         for subscription in self.by_prefix.read().values().flatten() {

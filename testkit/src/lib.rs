@@ -2,7 +2,9 @@
 //!
 //! Nothing of the product links this crate.
 
+pub mod etcd;
 pub mod image;
 pub mod kubectl;
 pub mod poll;
 pub mod recorded;
+pub mod upstream;

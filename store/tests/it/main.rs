@@ -4,6 +4,7 @@
 
 mod contract;
 mod embedded;
+mod etcd;
 mod faults;
 mod history;
 mod kill;

@@ -223,6 +223,13 @@ fn trees_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn the_core_groups_discovery_names_no_version() {
+    let list = json!({"kind": "APIResourceList", "groupVersion": "v1", "resources": []});
+    assert_eq!(encode_object(&list).unwrap(), enveloped("", "APIResourceList", b"\x0a\x02v1"));
+    assert!(encode_object(&json!({"kind": "Pod"})).is_err());
+}
+
+#[test]
 fn lists_are_written_item_by_item() {
     let item = json!({"metadata": {"name": "a"}, "data": {"b": "c", "a": ""}});
     let meta = json!({"resourceVersion": "7"});

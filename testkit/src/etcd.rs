@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -49,6 +49,35 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
+    /// A client's certificate.
+    pub client_certificate: PathBuf,
+    /// Its key.
+    pub client_key: PathBuf,
+}
+
+impl Tls {
+    /// An authority, and certificates for members on 127.0.0.1 and for a client.
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub fn create(directory: &Path) -> Result<Self> {
+        let now = daemon::clock::now();
+        let authority = pki::Authority::create("etcd", now)?;
+        let path = |name: &str| directory.join(name);
+        let tls = Self {
+            authority: path("ca.crt"),
+            certificate: path("member.crt"),
+            key: path("member.key"),
+            client_certificate: path("client.crt"),
+            client_key: path("client.key"),
+        };
+        std::fs::write(&tls.authority, authority.certificate_pem())?;
+        let member = authority.issue(&pki::Profile::server("etcd", ["127.0.0.1"]), now)?;
+        member.store(&tls.certificate, &tls.key)?;
+        let client = authority.issue(&pki::Profile::client("apiserver", [""; 0]), now)?;
+        client.store(&tls.client_certificate, &tls.client_key)?;
+        Ok(tls)
+    }
 }
 
 /// A cluster. Its processes end when it is dropped, and its files go.
@@ -167,8 +196,19 @@ impl Cluster {
         bail!("no member leads")
     }
 
+    /// Starts a killed member again, and does not wait for it: it may need others to answer.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn respawn(&mut self, n: usize) -> Result<()> {
+        self.spawn(n)
+    }
+
     /// Waits until a member is healthy.
-    fn wait(&self, n: usize) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it is not in time.
+    pub fn wait(&self, n: usize) -> Result<()> {
         let healthy = || {
             let health = self.get(n, "/health")?;
             ensure!(health.contains(r#""health":"true""#), "{health}");

@@ -36,6 +36,14 @@ pub(crate) fn of_shards(tests: Vec<Test>, shards: &[String]) -> Result<Vec<Test>
     Ok(tests.into_iter().filter(|test| shards.is_empty() || shards.contains(&test.shard)).collect())
 }
 
+/// Splits off the tests that never end where what they wait for does not exist (`conformance/e2e/endless.txt`).
+pub(crate) fn split_endless(conformance: &Path, tests: &[Test]) -> Result<(Vec<Test>, Vec<Test>)> {
+    let path = conformance.join("e2e/endless.txt");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let endless: BTreeSet<&str> = lines(&text).collect();
+    Ok(tests.iter().cloned().partition(|test| !endless.contains(test.name.as_str())))
+}
+
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
 }

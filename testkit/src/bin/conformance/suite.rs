@@ -18,6 +18,7 @@ const REPORT_GRACE: Duration = Duration::from_secs(300);
 const ERROR_CHARACTERS: usize = 400;
 
 /// How to run.
+#[derive(Clone, Copy)]
 pub(crate) struct Run<'a> {
     /// Where upstream's programs are.
     pub(crate) programs: &'a Path,
@@ -50,8 +51,11 @@ pub(crate) struct Done {
 }
 
 impl Run<'_> {
-    /// Runs these tests; how each ended, and how long all took.
+    /// Runs these tests; how each ended, and how long all took. None is a run, too.
     pub(crate) fn run(&self, tests: &[Test]) -> Result<(Vec<Done>, Duration)> {
+        if tests.is_empty() {
+            return Ok((Vec::new(), Duration::ZERO));
+        }
         fs::create_dir_all(self.output)?;
         let log = self.output.join("log.txt");
         let started = Instant::now();

@@ -1,5 +1,6 @@
 //! The command line, under upstream's names.
 
+mod etcd;
 mod ignored;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -16,6 +17,8 @@ use crate::authenticate::{ServiceAccountSettings, TokenFile};
 use crate::config::{AdmissionSettings, AuthorizationMode, Config, KubeletClient, Listen};
 use crate::front::{LimitSettings, go_duration};
 use crate::registry;
+
+pub use self::etcd::{EtcdArgs, MediaType};
 
 use self::ignored::Ignored;
 
@@ -104,9 +107,9 @@ pub struct Args {
     /// Where node ports come from
     #[arg(long, default_value = "30000-32767")]
     pub service_node_port_range: String,
-    /// etcd's addresses; a store of our own when none is given
-    #[arg(long, value_delimiter = ',')]
-    pub etcd_servers: Vec<String>,
+    /// A remote etcd, in place of the embedded store
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
     /// The directory of the embedded store
     #[arg(long, default_value = "/var/lib/ironclad/server/store")]
     pub data_dir: PathBuf,
@@ -161,6 +164,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// etcd cannot be used as it is given.
+    #[error("--etcd-servers")]
+    Etcd(#[source] store::EtcdOptionsError),
     /// The embedded store cannot be opened.
     #[error("cannot open the store in {directory:?}")]
     Store {
@@ -275,11 +281,10 @@ impl Args {
     }
 
     async fn store(&self) -> Result<Arc<dyn Store>, Error> {
-        if !self.etcd_servers.is_empty() {
-            let reason = "a remote etcd is not supported yet".to_owned();
-            return Err(Error::Value { flag: "etcd-servers", reason });
+        match self.etcd.store().await? {
+            Some(store) => Ok(store),
+            None => open_store(&self.data_dir),
         }
-        open_store(&self.data_dir)
     }
 
     fn service_accounts(&self) -> Result<ServiceAccountSettings, Error> {

@@ -31,9 +31,10 @@ pub mod request;
 pub mod reviews;
 mod serve;
 mod server;
+mod storage;
 mod version;
 
-pub use args::{Args, Error as ArgsError, open_store};
+pub use args::{Args, Error as ArgsError, EtcdArgs, MediaType, open_store};
 pub use config::{AdmissionSettings, AuthorizationMode, Config, KubeletClient, Listen};
 pub use serve::InProcess;
 pub use server::{Clients, Error, Server, system};

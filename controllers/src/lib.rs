@@ -41,6 +41,7 @@ mod nodelifecycle;
 mod pod_control;
 mod podgc;
 mod pods;
+mod protection;
 mod replicaset;
 mod resourcequota;
 mod root_ca;

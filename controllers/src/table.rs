@@ -125,6 +125,27 @@ pub(crate) const DESCRIPTORS: &[Descriptor] = &[
     descriptor!("statefulset-controller", "statefulset", "statefulset-controller", true, crate::statefulset::run),
     descriptor!("disruption-controller", "disruption", "disruption-controller", true, crate::disruption::run),
     descriptor!(
+        "persistentvolumeclaim-protection-controller",
+        "pvc-protection",
+        "pvc-protection-controller",
+        true,
+        crate::protection::run_claims
+    ),
+    descriptor!(
+        "persistentvolume-protection-controller",
+        "pv-protection",
+        "pv-protection-controller",
+        true,
+        crate::protection::run_volumes
+    ),
+    descriptor!(
+        "volumeattributesclass-protection-controller",
+        "",
+        "volumeattributesclass-protection-controller",
+        true,
+        crate::protection::run_classes
+    ),
+    descriptor!(
         "resourcequota-controller",
         "resourcequota",
         "resourcequota-controller",

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use api::{Reason, Status, Value};
 use daemon::Tasks;
 use http::{Method, header};
+use rustls::ClientConfig;
 
 use self::dial::Dialer;
 use self::kubelet::Kubelets;
@@ -42,6 +43,8 @@ pub(crate) fn is_connect(path: &ResourcePath) -> bool {
 pub struct Connects {
     kubelets: Kubelets,
     dialer: Dialer,
+    /// For what is proxied to with TLS and is no kubelet.
+    unverified: Arc<ClientConfig>,
     objects: Handle,
     authorizer: Union,
     admission: Chain,
@@ -60,7 +63,8 @@ impl Connects {
         tasks: Tasks,
     ) -> Result<Self, pki::Error> {
         let kubelets = Kubelets::new(kubelet, objects.clone())?;
-        Ok(Self { kubelets, dialer: Dialer::new(tasks), objects, authorizer, admission })
+        let unverified = Arc::new(pki::tls::unverified_client()?);
+        Ok(Self { kubelets, dialer: Dialer::new(tasks), unverified, objects, authorizer, admission })
     }
 
     /// Answers with what the other side answers.

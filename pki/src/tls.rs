@@ -81,6 +81,21 @@ pub fn pinned_client(pin: Pin) -> Result<ClientConfig, Error> {
     Ok(config)
 }
 
+/// A client that believes any server: for what a user sends through the API server to a pod, a service or another port
+/// of a node, whose certificates nobody here can judge. It shows no credential, and keeps the connection's secrecy only.
+///
+/// Only HTTP/1.1 is offered: such a connection may be upgraded.
+pub fn unverified_client() -> Result<ClientConfig, Error> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| Error::Tls { what: "a client", source })?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyServer { provider: provider() }))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 /// The certificates of a PEM text as roots.
 pub fn root_store(ca_pem: &str) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
@@ -118,6 +133,47 @@ impl ServerCertVerifier for PinnedVerifier {
             .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[derive(Debug)]
+struct AnyServer {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    // The server still proves that it holds the key of the certificate it shows.
     fn verify_tls12_signature(
         &self,
         message: &[u8],

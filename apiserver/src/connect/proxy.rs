@@ -52,7 +52,7 @@ impl Connects {
         if !is_reachable(&kubelet.host) {
             return Err(Status::bad_request("address not allowed"));
         }
-        plain(named, kubelet.host)
+        self.place(named, kubelet.host)
     }
 
     async fn pod_place(&self, namespace: &str, named: Named<'_>) -> Result<Place, Status> {
@@ -65,7 +65,7 @@ impl Connects {
         let mut ports = containers.filter_map(|one| one.pointer("/ports/0/containerPort")?.as_u64());
         let first = ports.next().map(|port| port.to_string());
         let port = if named.port.is_empty() { first.as_deref().unwrap_or_default() } else { named.port };
-        plain(Named { port, ..named }, address)
+        self.place(Named { port, ..named }, address)
     }
 
     async fn service_place(&self, namespace: &str, named: Named<'_>) -> Result<Place, Status> {
@@ -85,7 +85,18 @@ impl Connects {
         let places: Vec<Endpoint> = places.into_iter().filter(|place| self.is_pod(namespace, place)).collect();
         let none = || unavailable(format!("no endpoints available for service {name:?}"));
         let chosen = places.choose(&mut rand::rng()).ok_or_else(none)?;
-        plain(Named { port: &chosen.port.to_string(), ..named }, chosen.address.clone())
+        self.place(Named { port: &chosen.port.to_string(), ..named }, chosen.address.clone())
+    }
+
+    /// Where something else than a kubelet listens. With TLS, whatever certificate it shows.
+    fn place(&self, named: Named<'_>, host: String) -> Result<Place, Status> {
+        let tls = (named.scheme == "https").then(|| self.unverified.clone());
+        let port = match named.port {
+            "" if tls.is_some() => 443,
+            "" => 80,
+            text => text.parse().map_err(|_| Status::bad_request(format!("invalid port {text:?}")))?,
+        };
+        Ok(Place { host, port, tls })
     }
 
     /// The address is that of the pod which the endpoint names: whoever may write endpoints must not be able to send the server
@@ -123,18 +134,6 @@ pub(super) fn endpoints(slice: &Value, port: &str) -> Vec<Endpoint> {
         Some(Endpoint { address: address.to_owned(), port, pod: pod.to_owned() })
     };
     ready.filter_map(endpoint).collect()
-}
-
-/// A place that is spoken to in plain HTTP.
-fn plain(named: Named<'_>, host: String) -> Result<Place, Status> {
-    if named.scheme == "https" {
-        return Err(unavailable("proxying to https is not supported yet"));
-    }
-    let port = match named.port {
-        "" => 80,
-        text => text.parse().map_err(|_| Status::bad_request(format!("invalid port {text:?}")))?,
-    };
-    Ok(Place { host, port, tls: None })
 }
 
 /// Neither this host itself nor its link.
@@ -185,7 +184,8 @@ fn with_forwarded(mut request: Request) -> Request {
 /// A redirect to the same host leads through the proxy again.
 fn with_location(mut answer: Response, place: &Place, prefix: &str) -> Response {
     let location = answer.headers().get(header::LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let own = format!("http://{}", place.authority());
+    let scheme = if place.tls.is_some() { "https" } else { "http" };
+    let own = format!("{scheme}://{}", place.authority());
     let path = location.strip_prefix(&own).unwrap_or(location);
     if path.starts_with('/')
         && !path.starts_with("//")

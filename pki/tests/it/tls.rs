@@ -79,3 +79,12 @@ fn a_pin_believes_its_authority_only() {
     let forged = tls::server(&Credential::from_pem(chain, leaf.key_pem()).unwrap(), None).unwrap();
     assert!(handshake(forged, pinned()).is_err());
 }
+
+#[test]
+fn an_unverified_client_believes_anybody_and_says_nothing_of_itself() {
+    let authority = Authority::create("ca", now()).unwrap();
+    let stranger = Authority::create("ca", now()).unwrap();
+    let server = || tls::server(&serving(&stranger), Some(authority.certificate_pem())).unwrap();
+    assert_eq!(handshake(server(), tls::unverified_client().unwrap()), Ok(None));
+    assert!(handshake(server(), tls::client(authority.certificate_pem(), None).unwrap()).is_err());
+}

@@ -32,6 +32,10 @@ pub struct Entry {
     pub create_revision: u64,
     /// The revision of the last write to the key.
     pub mod_revision: u64,
+    /// How often the key has been written since it was created, from 1.
+    pub version: u64,
+    /// The lease that the key goes with, 0 for none. A time to live of [`Store::put`] may be one.
+    pub lease: i64,
 }
 
 /// What a write demands of the key's present state.
@@ -101,7 +105,8 @@ pub enum EventKind {
 /// One change of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The revision of the change. No two events of a store share one.
+    /// The revision of the change. Only what one write changed shares one: the keys of a lease that ended, or
+    /// of a foreign client's transaction. A batch of a watch holds all of them.
     pub revision: u64,
     /// The changed key.
     pub key: Key,

@@ -33,6 +33,8 @@ mod expiry;
 mod files;
 mod frame;
 mod journal;
+mod lease;
+mod mvcc;
 mod options;
 mod queue;
 mod recovery;
@@ -53,6 +55,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
 pub use self::disk::{Disk, FileSystem, LogFile};
+pub use self::lease::{Lease, LeaseId, Leases, NO_LEASE};
+pub use self::mvcc::{KeyRange, Txn, View};
 pub(crate) use self::options::millis;
 pub use self::options::{Clock, Options};
 pub use self::recovery::OpenError;
@@ -114,16 +118,11 @@ impl EmbeddedStore {
         }
     }
 
-    async fn write<T>(
-        &self,
-        key: Key,
-        expect: Expect,
-        action: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Action,
-    ) -> Result<T, Error> {
+    async fn submit<T>(&self, action: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Action) -> Result<T, Error> {
         self.shared.writable()?;
         let permit = self.room.clone().acquire_owned().await.map_err(|_| Error::Closed)?;
         let (reply, answer) = oneshot::channel();
-        self.queue.push(Write { key, expect, action: action(reply), _permit: permit })?;
+        self.queue.push(Write { action: action(reply), _permit: permit })?;
         answer.await.map_err(|_| Error::Closed)?
     }
 }
@@ -150,11 +149,11 @@ impl Store for EmbeddedStore {
         if bytes > limit {
             return Err(Error::TooLarge { key, bytes, limit });
         }
-        self.write(key, expect, |reply| Action::Put { value, ttl, reply }).await
+        self.submit(|reply| Action::Put { key, value, expect, ttl, reply }).await
     }
 
     async fn delete(&self, key: Key, expect: Expect) -> Result<Deleted, Error> {
-        self.write(key, expect, |reply| Action::Delete { reply }).await
+        self.submit(|reply| Action::Delete { key, expect, reply }).await
     }
 
     async fn watch(&self, prefix: KeyPrefix, after: u64) -> Result<WatchStream, Error> {

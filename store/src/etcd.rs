@@ -146,12 +146,13 @@ impl Cluster {
 
     fn entry(&self, kv: KeyValue) -> Option<Entry> {
         let (create_revision, mod_revision) = (revision(kv.create_revision()), revision(kv.mod_revision()));
+        let (version, lease) = (revision(kv.version()), kv.lease());
         let (path, value) = kv.into_key_value();
         let Some(key) = self.layout.key(&path) else {
             tracing::debug!(path = %String::from_utf8_lossy(&path), "this key in etcd is none of ours");
             return None;
         };
-        Some(Entry { key, value: value.into(), create_revision, mod_revision })
+        Some(Entry { key, value: value.into(), create_revision, mod_revision, version, lease })
     }
 
     /// What the other branch of a conditional write found.

@@ -78,6 +78,15 @@ impl Key {
         Self::bounded(path)
     }
 
+    /// Takes any text as a key: for a server of etcd's protocol, whose keys are its clients'. Whoever knows
+    /// what it stores uses [`Self::new`].
+    pub fn foreign(path: &str) -> Result<Self, KeyError> {
+        if path.is_empty() {
+            return Err(KeyError::NoSegment);
+        }
+        Self::bounded(path)
+    }
+
     fn bounded(path: &str) -> Result<Self, KeyError> {
         if path.len() > KEY_BYTES_MAX {
             return Err(KeyError::TooLong { bytes: path.len() });
@@ -93,7 +102,7 @@ impl Key {
 
     /// The segments after [`ROOT`].
     pub fn segments(&self) -> impl DoubleEndedIterator<Item = &str> {
-        self.0[ROOT.len() + 1..].split(SEPARATOR)
+        self.0.get(ROOT.len() + 1..).unwrap_or_default().split(SEPARATOR)
     }
 
     /// The last segment, which is the object's name.
@@ -110,7 +119,8 @@ impl Key {
 
     /// Every prefix that covers this key, the longest first.
     pub(crate) fn prefixes(&self) -> impl Iterator<Item = &str> {
-        self.0.rmatch_indices(SEPARATOR).map(|(at, _)| &self.0[..=at]).filter(|prefix| prefix.len() > ROOT.len())
+        let below_root = |prefix: &&str| prefix.len() > ROOT.len();
+        self.0.rmatch_indices(SEPARATOR).map(|(at, _)| &self.0[..=at]).filter(below_root).chain([""])
     }
 }
 
@@ -119,6 +129,17 @@ impl KeyPrefix {
     #[must_use]
     pub fn root() -> Self {
         Self(format!("{ROOT}/").into())
+    }
+
+    /// The prefix of everything, foreign keys too.
+    pub(crate) fn everything() -> Self {
+        Self("".into())
+    }
+
+    /// Any prefix that ends in the separator.
+    pub(crate) fn foreign(path: &str) -> Self {
+        debug_assert!(path.ends_with(SEPARATOR), "a prefix ends in the separator");
+        if path.len() > ROOT.len() { Self(path.into()) } else { Self::everything() }
     }
 
     /// Builds a prefix below [`ROOT`]: `KeyPrefix::new(["pods"])` is `/registry/pods/`.

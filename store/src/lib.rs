@@ -29,7 +29,10 @@ pub use contract::{
     UpdateError, Updated, update,
 };
 pub use counters::{CacheCounters, Counter, StoreCounters};
-pub use embedded::{Clock, Disk, EmbeddedStore, FileSystem, LogFile, OpenError, Options};
+pub use embedded::{
+    Clock, Disk, EmbeddedStore, FileSystem, KeyRange, Lease, LeaseId, Leases, LogFile, NO_LEASE, OpenError, Options,
+    Txn, View,
+};
 pub use etcd::{EtcdOptions, EtcdOptionsError, EtcdStore, EtcdTls};
 pub use key::{KEY_BYTES_MAX, Key, KeyError, KeyPrefix, ROOT};
 pub use watch::{Batch, Progress, WatchSource, WatchStream};

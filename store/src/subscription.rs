@@ -47,7 +47,7 @@ impl Subscription {
         seen >= self.last_revision.load(Ordering::Acquire)
     }
 
-    /// The next events in a log that is complete up to `revision`, at most `limit`. `None` when nothing has happened.
+    /// The next events in a log that is complete up to `revision`, `limit` and what shares the last one's revision. `None` when nothing has happened.
     pub(crate) fn read(&self, log: &Log<Event>, revision: u64, limit: usize) -> Result<Option<Batch>, Overtaken> {
         let from = self.unread_from.swap(NOTHING, Ordering::AcqRel);
         if from == NOTHING {
@@ -58,7 +58,8 @@ impl Subscription {
             if !self.prefix.contains(&event.key) {
                 continue;
             }
-            if events.len() == limit {
+            // What one write changed stays together.
+            if events.len() >= limit && events.last().is_some_and(|last: &Arc<Event>| last.revision < event.revision) {
                 self.unread_from.store(position, Ordering::Release);
                 return Ok(Some(Batch { events, revision: event.revision - 1 }));
             }

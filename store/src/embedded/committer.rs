@@ -10,10 +10,11 @@ use tokio::sync::oneshot;
 
 use super::expiry::Expiry;
 use super::journal::{AppendError, Journal};
+use super::mvcc::{Finish, Txn};
 use super::options::millis;
 use super::queue::{Action, Queue, Work, Write};
 use super::shared::Shared;
-use super::transaction::Transaction;
+use super::transaction::{Change, Transaction};
 use crate::contract::{Deleted, Error, Expect};
 
 /// The most expired keys deleted in one batch; the rest follow in the next.
@@ -38,6 +39,7 @@ pub(super) struct Committer {
 enum Answer {
     Put(oneshot::Sender<Result<u64, Error>>, Result<u64, Error>),
     Delete(oneshot::Sender<Result<Deleted, Error>>, Result<Deleted, Error>),
+    Transaction(Finish),
 }
 
 impl Committer {
@@ -71,9 +73,9 @@ impl Committer {
                 self.expiry.set(&key, None);
             }
         }
-        let expired = transaction.changes().len() as u64;
-        let full = self.journal.is_for_deletions();
-        let decide = |write| decide(&mut transaction, write, now_millis, full);
+        end_leases(&mut transaction, now_millis);
+        let expired = transaction.changes().iter().filter_map(Change::written).count() as u64;
+        let decide = |write| self.decide(&mut transaction, write, now_millis);
         let answers: Vec<_> = writes.into_iter().map(decide).collect();
         let durable = self.make_durable(&transaction, now_millis);
         self.shared.set_full(self.journal.is_full());
@@ -103,16 +105,16 @@ impl Committer {
     }
 
     fn publish(&mut self, transaction: Transaction, now_millis: u64) {
-        if transaction.changes().is_empty() {
+        if transaction.is_empty() {
             return;
         }
-        let changes = transaction.changes();
-        changes.iter().for_each(|change| self.expiry.set(&change.event.key, change.deadline_millis));
-        let events: Vec<_> = changes.iter().map(|change| change.event.clone()).collect();
-        let state = transaction.into_state();
+        let written = || transaction.changes().iter().filter_map(Change::written);
+        written().for_each(|write| self.expiry.set(&write.event.key, write.deadline_millis));
+        let events: Vec<_> = written().map(|write| write.event.clone()).collect();
         let counters = &self.shared.counters;
+        counters.batches.add(u64::from(!transaction.changes().is_empty()));
         counters.commits.add(events.len() as u64);
-        counters.batches.add(1);
+        let state = transaction.into_state();
         counters.keys.set(state.map.len() as u64);
         self.shared.publish(state, &events, now_millis);
     }
@@ -125,6 +127,33 @@ impl Committer {
         match answer {
             Answer::Put(reply, result) => drop(reply.send(result)),
             Answer::Delete(reply, result) => drop(reply.send(result)),
+            Answer::Transaction(finish) => finish(Ok(())),
+        }
+    }
+
+    fn decide(&self, transaction: &mut Transaction, write: Write, now_millis: u64) -> Answer {
+        let full = self.journal.is_for_deletions();
+        match write.action {
+            Action::Put { reply, .. } if full => Answer::Put(reply, Err(Error::Full)),
+            Action::Put { key, value, expect, ttl, reply } => {
+                let deadline = ttl.map(|ttl| now_millis.saturating_add(millis(ttl)));
+                Answer::Put(reply, transaction.put(key, value, expect, deadline))
+            }
+            Action::Delete { key, expect, reply } => Answer::Delete(reply, transaction.delete(key, expect)),
+            Action::Transact(decide) => {
+                let mark = transaction.begin();
+                let mut txn = Txn { transaction: &mut *transaction, shared: &self.shared, now_millis, full };
+                match decide(&mut txn) {
+                    Ok(finish) => {
+                        transaction.end();
+                        Answer::Transaction(finish)
+                    }
+                    Err(finish) => {
+                        transaction.back_to(mark);
+                        Answer::Transaction(finish)
+                    }
+                }
+            }
         }
     }
 
@@ -139,7 +168,8 @@ impl Committer {
     }
 
     fn housekeeping_deadline(&self) -> Option<Instant> {
-        let next = [self.expiry.next_millis(), self.forget_at_millis].into_iter().flatten().min()?;
+        let leases = self.shared.state().leases.next_millis();
+        let next = [self.expiry.next_millis(), leases, self.forget_at_millis].into_iter().flatten().min()?;
         let wait = Duration::from_millis(next.saturating_sub(self.shared.options.clock.now_millis()) + 1);
         Some(Instant::now() + wait.max(HOUSEKEEPING_INTERVAL))
     }
@@ -155,14 +185,15 @@ fn batch_length(writes: &[Write]) -> usize {
     writes.iter().take_while(fits).count().max(1).min(writes.len())
 }
 
-fn decide(transaction: &mut Transaction, write: Write, now_millis: u64, full: bool) -> Answer {
-    match write.action {
-        Action::Put { reply, .. } if full => Answer::Put(reply, Err(Error::Full)),
-        Action::Put { value, ttl, reply } => {
-            let deadline = ttl.map(|ttl| now_millis.saturating_add(millis(ttl)));
-            Answer::Put(reply, transaction.put(write.key, value, write.expect, deadline))
+/// Ends the leases that nobody renewed, each with all of its keys at one revision.
+fn end_leases(transaction: &mut Transaction, now_millis: u64) {
+    while let Some(id) = transaction.state().leases.ended(now_millis) {
+        transaction.begin();
+        transaction.revoke(id);
+        transaction.end();
+        if transaction.changes().len() > EXPIRE_MAX {
+            return;
         }
-        Action::Delete { reply } => Answer::Delete(reply, transaction.delete(write.key, write.expect)),
     }
 }
 
@@ -176,6 +207,7 @@ impl Answer {
         match self {
             Self::Put(reply, _) => drop(reply.send(Err(error.into()))),
             Self::Delete(reply, _) => drop(reply.send(Err(error.into()))),
+            Self::Transaction(finish) => finish(Err(error.into())),
         }
     }
 }

@@ -6,12 +6,17 @@
 //!
 //! ```text
 //! header: magic u32 | payload length u32 | first revision u64 | time, ms u64 | payload crc u32 | header crc u32
-//! record: kind u8 | 0 u8 | key length u16 | value length u32 | deadline, ms u64 | key | value
+//! record: kind u8 | flags u8 | key length u16 | value length u32 | number u64 | key | value
 //! ```
+//!
+//! The number is the deadline in milliseconds of a put, or its lease if the flag says so; the lease that was granted
+//! (the value is its time to live) or revoked; the revision of a compaction. Format 1 knew no flags and no kinds but put
+//! and delete, so what it wrote is read in the same way.
 
 use bytes::Bytes;
 
-use super::transaction::Change;
+use super::lease::{LeaseId, NO_LEASE};
+use super::transaction::{Change, Written};
 use crate::key::Key;
 
 /// Frames begin at multiples of this.
@@ -24,14 +29,33 @@ const MAGIC: u32 = u32::from_le_bytes(*b"icf1");
 const RECORD_HEADER: usize = 16;
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
+const GRANTED: u8 = 3;
+const REVOKED: u8 = 4;
+const COMPACTED: u8 = 5;
 
-/// One change as read back. Its revision is its place in the frame.
+/// The write has the revision of the one before it.
+const FOLLOWS: u8 = 1;
+/// The number is a lease.
+const LEASED: u8 = 2;
+
+/// One change as read back.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) enum Record {
+    Write(WriteRecord),
+    Granted { id: LeaseId, ttl_millis: u64 },
+    Revoked { id: LeaseId },
+    Compacted { revision: u64 },
+}
+
+/// One write as read back. Its revision is its place among the writes that do not follow another.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct WriteRecord {
     pub(super) key: Key,
     /// `None` for a deletion.
     pub(super) value: Option<Bytes>,
     pub(super) deadline_millis: Option<u64>,
+    pub(super) lease: LeaseId,
+    pub(super) follows: bool,
 }
 
 /// A batch as read back.
@@ -64,7 +88,7 @@ pub(super) fn encode(buffer: &mut Vec<u8>, changes: &[Change], time_millis: u64)
     let payload = buffer.len() - start - ALIGNMENT;
     let payload_crc = crc32c::crc32c(&buffer[start + ALIGNMENT..]);
     buffer.resize(start + padded(payload), 0);
-    let first_revision = changes.first().map_or(0, |change| change.event.revision);
+    let first_revision = changes.iter().find_map(Change::written).map_or(0, |written| written.event.revision);
     let payload = u32::try_from(payload).expect("the committer bounds a batch's bytes");
     let header = &mut buffer[start..start + ALIGNMENT];
     header[0..4].copy_from_slice(&MAGIC.to_le_bytes());
@@ -77,16 +101,35 @@ pub(super) fn encode(buffer: &mut Vec<u8>, changes: &[Change], time_millis: u64)
 }
 
 fn encode_record(buffer: &mut Vec<u8>, change: &Change) {
-    let key = change.event.key.as_str().as_bytes();
+    match change {
+        Change::Write(written) => encode_write(buffer, written),
+        Change::Granted { id, ttl_millis } => {
+            encode_parts(buffer, [GRANTED, 0], id.cast_unsigned(), &[], &ttl_millis.to_le_bytes());
+        }
+        Change::Revoked { id } => encode_parts(buffer, [REVOKED, 0], id.cast_unsigned(), &[], &[]),
+        Change::Compacted { revision } => encode_parts(buffer, [COMPACTED, 0], *revision, &[], &[]),
+    }
+}
+
+fn encode_write(buffer: &mut Vec<u8>, written: &Written) {
+    let current = written.event.current.as_ref();
+    let lease = current.map_or(NO_LEASE, |entry| entry.lease);
+    let number = if lease == NO_LEASE { written.deadline_millis.unwrap_or(0) } else { lease.cast_unsigned() };
+    let flags = if written.follows { FOLLOWS } else { 0 } | if lease == NO_LEASE { 0 } else { LEASED };
+    let kind = if current.is_some() { PUT } else { DELETE };
+    let value = current.map_or(&[][..], |entry| &entry.value);
+    encode_parts(buffer, [kind, flags], number, written.event.key.as_str().as_bytes(), value);
+}
+
+fn encode_parts(buffer: &mut Vec<u8>, kind: [u8; 2], number: u64, key: &[u8], value: &[u8]) {
     let key_length = u16::try_from(key.len()).expect("the store refuses longer keys");
-    let value = change.event.current.as_ref().map(|entry| &entry.value);
-    let value_length = value.map_or(0, |value| u32::try_from(value.len()).expect("the store refuses larger values"));
-    buffer.extend_from_slice(&[if value.is_some() { PUT } else { DELETE }, 0]);
+    let value_length = u32::try_from(value.len()).expect("the store refuses larger values");
+    buffer.extend_from_slice(&kind);
     buffer.extend_from_slice(&key_length.to_le_bytes());
     buffer.extend_from_slice(&value_length.to_le_bytes());
-    buffer.extend_from_slice(&change.deadline_millis.unwrap_or(0).to_le_bytes());
+    buffer.extend_from_slice(&number.to_le_bytes());
     buffer.extend_from_slice(key);
-    buffer.extend_from_slice(value.map_or(&[], |value| &value[..]));
+    buffer.extend_from_slice(value);
 }
 
 fn padded(payload: usize) -> usize {
@@ -176,18 +219,34 @@ fn decode_records(mut payload: &[u8]) -> Option<Vec<Record>> {
         let header = payload.get(..RECORD_HEADER)?;
         let key_end = RECORD_HEADER + usize::from(u16::from_le_bytes([header[2], header[3]]));
         let end = key_end + u32_at(header, 4) as usize;
-        let key = Key::parse(std::str::from_utf8(payload.get(RECORD_HEADER..key_end)?).ok()?).ok()?;
-        let value = payload.get(key_end..end)?;
-        let value = match header[0] {
-            PUT => Some(Bytes::copy_from_slice(value)),
-            DELETE => None,
-            _ => return None,
-        };
-        let deadline_millis = Some(u64_at(header, 8)).filter(|deadline| *deadline != 0);
-        records.push(Record { key, value, deadline_millis });
+        let key = payload.get(RECORD_HEADER..key_end)?;
+        records.push(decode_record(header, key, payload.get(key_end..end)?)?);
         payload = &payload[end..];
     }
     Some(records)
+}
+
+fn decode_record(header: &[u8], key: &[u8], value: &[u8]) -> Option<Record> {
+    let (kind, flags, number) = (header[0], header[1], u64_at(header, 8));
+    match kind {
+        PUT | DELETE => {
+            let leased = flags & LEASED != 0;
+            Some(Record::Write(WriteRecord {
+                key: Key::foreign(std::str::from_utf8(key).ok()?).ok()?,
+                value: (kind == PUT).then(|| Bytes::copy_from_slice(value)),
+                deadline_millis: Some(number).filter(|deadline| *deadline != 0 && !leased),
+                lease: if leased { number.cast_signed() } else { NO_LEASE },
+                follows: flags & FOLLOWS != 0,
+            }))
+        }
+        GRANTED => {
+            let ttl_millis = u64::from_le_bytes(value.try_into().ok()?);
+            Some(Record::Granted { id: number.cast_signed(), ttl_millis })
+        }
+        REVOKED => Some(Record::Revoked { id: number.cast_signed() }),
+        COMPACTED => Some(Record::Compacted { revision: number }),
+        _ => None,
+    }
 }
 
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {

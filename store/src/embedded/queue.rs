@@ -6,14 +6,12 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::mvcc::Decide;
 use crate::contract::{Deleted, Error, Expect};
 use crate::key::Key;
 
 /// One write and where its answer goes.
-#[derive(Debug)]
 pub(super) struct Write {
-    pub(super) key: Key,
-    pub(super) expect: Expect,
     pub(super) action: Action,
     /// Held until the answer is sent, so that the queue is bounded even when callers go away.
     pub(super) _permit: OwnedSemaphorePermit,
@@ -22,22 +20,24 @@ pub(super) struct Write {
 impl Write {
     /// What it adds to a batch.
     pub(super) fn bytes(&self) -> usize {
-        let value = match &self.action {
-            Action::Put { value, .. } => value.len(),
-            Action::Delete { .. } => 0,
-        };
-        self.key.as_str().len() + value
+        match &self.action {
+            Action::Put { key, value, .. } => key.as_str().len() + value.len(),
+            Action::Delete { key, .. } => key.as_str().len(),
+            Action::Transact(_) => TRANSACTION_BYTES,
+        }
     }
 }
 
-#[derive(Debug)]
 pub(super) enum Action {
-    Put { value: Bytes, ttl: Option<Duration>, reply: oneshot::Sender<Result<u64, Error>> },
-    Delete { reply: oneshot::Sender<Result<Deleted, Error>> },
+    Put { key: Key, value: Bytes, expect: Expect, ttl: Option<Duration>, reply: oneshot::Sender<Result<u64, Error>> },
+    Delete { key: Key, expect: Expect, reply: oneshot::Sender<Result<Deleted, Error>> },
+    Transact(Decide),
 }
 
+/// What a transaction counts as, which is known only when it has been decided.
+const TRANSACTION_BYTES: usize = 16 << 10;
+
 /// What the committer found when it looked.
-#[derive(Debug)]
 pub(super) enum Work {
     /// Writes to commit, none when only the time had come.
     Commit(Vec<Write>),
@@ -46,13 +46,13 @@ pub(super) enum Work {
 }
 
 /// A queue with any number of producers and one consumer, which sleeps while there is nothing to do.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     arrived: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Waiting {
     writes: Vec<Write>,
     closed: bool,
@@ -112,5 +112,11 @@ impl Queue {
                 return Work::Commit(Vec::new());
             }
         }
+    }
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Queue")
     }
 }

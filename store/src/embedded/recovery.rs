@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::expiry::{Deadlines, Expiry};
-use super::frame::{Frame, Record};
+use super::frame::{Frame, Record, WriteRecord};
 use super::journal::{Journal, Position};
+use super::lease::{Leases, NO_LEASE};
 use super::options::Options;
-use super::segment::{self, Contents};
+use super::segment::{self, Contents, FORMAT_VERSION};
 use super::shared::{Map, State};
 use super::snapshot;
 use crate::contract::{Entry, Event};
@@ -138,12 +139,14 @@ pub(super) fn recover(dir: &Path, options: &Options) -> Result<Recovered, OpenEr
     }
     position.log_bytes = log_bytes;
     let journal = Journal::open(dir, options, position)?;
-    Ok(Recovered {
-        state: State { revision: replay.revision, map: replay.map },
-        log: replay.log,
-        expiry: Expiry::new(replay.deadlines),
-        journal,
-    })
+    for number in replay.older {
+        let path = segment::path(dir, number);
+        segment::raise(&*options.disk, dir, number).map_err(OpenError::io("raise the version of", &path))?;
+        tracing::info!(path = %path.display(), version = FORMAT_VERSION, "raised the store's format version");
+    }
+    // Nobody could renew a lease while the store was closed.
+    replay.state.leases.renew_all(options.clock.now_millis());
+    Ok(Recovered { state: replay.state, log: replay.log, expiry: Expiry::new(replay.deadlines), journal })
 }
 
 /// Replays every segment from `first` on and returns the bytes of their frames.
@@ -157,11 +160,8 @@ fn replay_segments(dir: &Path, segments: &[u64], first: u64, replay: &mut Replay
         }
         let contents = segment::read(dir, number)?;
         log_bytes += contents.end;
-        replay.segment(number, &contents).map_err(|reason| OpenError::Damaged {
-            path,
-            offset: contents.end,
-            reason,
-        })?;
+        let offset = contents.end;
+        replay.segment(number, contents).map_err(|reason| OpenError::Damaged { path, offset, reason })?;
     }
     Ok(log_bytes)
 }
@@ -169,81 +169,101 @@ fn replay_segments(dir: &Path, segments: &[u64], first: u64, replay: &mut Replay
 /// A state that grows by frames.
 #[derive(Debug)]
 struct Replay {
-    revision: u64,
-    map: Map,
+    state: State,
     deadlines: Deadlines,
     log: Log<Event>,
     /// Where the next frame goes.
     position: Position,
+    /// The segments of an older version that the log goes on in.
+    older: Vec<u64>,
 }
 
 impl Default for Replay {
     fn default() -> Self {
-        Self {
-            revision: FIRST_REVISION,
-            map: Map::new(),
-            deadlines: Deadlines::new(),
-            log: Log::starting_after(FIRST_REVISION),
-            position: Position::default(),
-        }
+        let state = State { revision: FIRST_REVISION, map: Map::new(), leases: Leases::default(), compacted: 0 };
+        let (deadlines, log) = (Deadlines::new(), Log::starting_after(FIRST_REVISION));
+        Self { state, deadlines, log, position: Position::default(), older: Vec::new() }
     }
 }
 
 impl From<snapshot::Snapshot> for Replay {
     fn from(snapshot: snapshot::Snapshot) -> Self {
-        let revision = snapshot.state.revision;
-        let map = snapshot.state.map.clone();
+        let state = State::clone(&snapshot.state);
         let position = Position { snapshot_bytes: snapshot.bytes, ..Position::default() };
-        Self { revision, map, deadlines: snapshot.deadlines, log: Log::starting_after(revision), position }
+        let log = Log::starting_after(state.revision);
+        Self { state, deadlines: snapshot.deadlines, log, position, older: Vec::new() }
     }
 }
 
 impl Replay {
-    fn segment(&mut self, number: u64, contents: &Contents) -> Result<(), &'static str> {
+    fn segment(&mut self, number: u64, contents: Contents) -> Result<(), &'static str> {
+        let older = contents.version < FORMAT_VERSION;
         let unused = contents.frames.is_empty() && !contents.torn;
         if unused && self.position.number != 0 {
             // There are two when the first frame of a segment was lost. They are to be filled in order.
             self.position.spare = self.position.spare.or(Some((number, contents.bytes)));
+            self.older.extend(older.then_some(number));
             return Ok(());
         }
         if self.position.torn || self.position.spare.is_some() {
             return Err("frames are missing before this segment");
         }
-        contents.frames.iter().try_for_each(|frame| self.frame(frame))?;
-        let (offset, torn) = (contents.end, contents.torn);
-        self.position = Position { number, offset, bytes: contents.bytes, torn, ..self.position };
+        let (offset, torn, bytes) = (contents.end, contents.torn, contents.bytes);
+        contents.frames.into_iter().try_for_each(|frame| self.frame(frame))?;
+        self.older = if older { vec![number] } else { Vec::new() };
+        self.position = Position { number, offset, bytes, torn, ..self.position };
         Ok(())
     }
 
-    fn frame(&mut self, frame: &Frame) -> Result<(), &'static str> {
-        let last = frame.first_revision + frame.records.len() as u64 - 1;
-        if last <= self.revision {
-            return Ok(());
+    fn frame(&mut self, frame: Frame) -> Result<(), &'static str> {
+        // Everything up to here is in the snapshot. Records of leases and compactions are as good twice.
+        let known = self.state.revision;
+        let mut next = frame.first_revision;
+        for record in frame.records {
+            match record {
+                Record::Write(write) => {
+                    let revision = if write.follows { next - 1 } else { next };
+                    next = revision + 1;
+                    if revision > known {
+                        self.write(write, revision, frame.time_millis)?;
+                    }
+                }
+                Record::Granted { id, ttl_millis } => self.state.leases.grant(id, ttl_millis, frame.time_millis),
+                Record::Revoked { id } => drop(self.state.leases.remove(id)),
+                Record::Compacted { revision } => {
+                    self.state.compacted = self.state.compacted.max(revision);
+                    self.log.compact(revision.saturating_sub(1));
+                }
+            }
         }
-        if frame.first_revision != self.revision + 1 {
+        Ok(())
+    }
+
+    fn write(&mut self, write: WriteRecord, revision: u64, time_millis: u64) -> Result<(), &'static str> {
+        if revision != self.state.revision + u64::from(!write.follows) {
             return Err("revisions are missing");
         }
-        frame.records.iter().for_each(|record| self.record(record, frame.time_millis));
-        Ok(())
-    }
-
-    fn record(&mut self, record: &Record, time_millis: u64) {
-        let revision = self.revision + 1;
-        self.revision = revision;
-        let previous = self.map.get(&record.key).cloned();
-        let key = previous.as_ref().map_or(&record.key, |entry| &entry.key).clone();
-        let current = record.value.clone().map(|value| {
+        self.state.revision = revision;
+        let WriteRecord { key, value, deadline_millis, lease, .. } = write;
+        match deadline_millis {
+            Some(deadline) => drop(self.deadlines.insert(key.clone(), deadline)),
+            None if self.deadlines.is_empty() => {}
+            None => drop(self.deadlines.remove(&key)),
+        }
+        let state = &mut self.state;
+        let previous = state.map.get(&key).cloned();
+        let key = previous.as_ref().map_or(key, |entry| entry.key.clone());
+        state.leases.moved(&key, previous.as_ref().map_or(NO_LEASE, |entry| entry.lease), lease);
+        let current = value.map(|value| {
             let create_revision = previous.as_ref().map_or(revision, |entry| entry.create_revision);
-            Arc::new(Entry { key: key.clone(), value, create_revision, mod_revision: revision })
+            let version = previous.as_ref().map_or(0, |entry| entry.version) + 1;
+            Arc::new(Entry { key: key.clone(), value, create_revision, mod_revision: revision, version, lease })
         });
         match &current {
-            Some(entry) => self.map.insert(key.clone(), entry.clone()),
-            None => self.map.remove(&key),
-        };
-        match record.deadline_millis {
-            Some(deadline) => self.deadlines.insert(key.clone(), deadline),
-            None => self.deadlines.remove(&key),
+            Some(entry) => state.map.insert(key.clone(), entry.clone()),
+            None => state.map.remove(&key),
         };
         self.log.push(Arc::new(Event { revision, key, current, previous }), time_millis);
+        Ok(())
     }
 }

@@ -14,8 +14,12 @@ use super::recovery::OpenError;
 /// Bytes before the first frame.
 pub(super) const HEADER_BYTES: usize = 512;
 
-/// The version of everything in the directory. Opening refuses any other.
-pub(super) const FORMAT_VERSION: u32 = 1;
+/// The version of everything that is written. Opening refuses newer ones; older ones back to
+/// [`OLDEST_VERSION`] are read, and raised where the log goes on.
+pub(super) const FORMAT_VERSION: u32 = 2;
+
+/// The oldest version that is read. Version 1 knew no leases, no versions of keys, and one key a revision.
+pub(super) const OLDEST_VERSION: u32 = 1;
 
 const MAGIC: &[u8; 8] = b"icedlog\0";
 
@@ -45,6 +49,14 @@ fn fill(disk: &dyn Disk, path: &Path, number: u64, bytes: u64) -> io::Result<()>
         file.write_all(&block[..usize::try_from(part).unwrap_or(block.len())])?;
         block[..HEADER_BYTES].fill(0);
     }
+    file.sync()
+}
+
+/// Makes a segment one of the present version, so that older programs refuse it before they misread what is
+/// appended. The header is one sector and therefore replaced whole.
+pub(super) fn raise(disk: &dyn Disk, dir: &Path, number: u64) -> io::Result<()> {
+    let mut file = disk.open(&path(dir, number))?;
+    file.write_at(&header(number), 0)?;
     file.sync()
 }
 
@@ -84,15 +96,16 @@ pub(super) struct Contents {
     pub(super) bytes: u64,
     /// Whether an unfinished frame stands at `end`.
     pub(super) torn: bool,
+    pub(super) version: u32,
 }
 
 /// Reads segment `number` and checks every byte of it.
 pub(super) fn read(dir: &Path, number: u64) -> Result<Contents, OpenError> {
     let path = path(dir, number);
     let bytes = fs::read(&path).map_err(OpenError::io("read", &path))?;
-    check_header(&path, &bytes, number)?;
-    let mut contents =
-        Contents { frames: Vec::new(), end: HEADER_BYTES as u64, bytes: bytes.len() as u64, torn: false };
+    let version = check_header(&path, &bytes, number)?;
+    let (end, length) = (HEADER_BYTES as u64, bytes.len() as u64);
+    let mut contents = Contents { frames: Vec::new(), end, bytes: length, torn: false, version };
     let mut at = HEADER_BYTES;
     while at + ALIGNMENT <= bytes.len() {
         match frame::parse(&bytes, at) {
@@ -112,18 +125,25 @@ pub(super) fn read(dir: &Path, number: u64) -> Result<Contents, OpenError> {
     Ok(contents)
 }
 
-fn check_header(path: &Path, bytes: &[u8], number: u64) -> Result<(), OpenError> {
+/// Returns the segment's version.
+fn check_header(path: &Path, bytes: &[u8], number: u64) -> Result<u32, OpenError> {
     let damaged = |reason| OpenError::Damaged { path: path.to_owned(), offset: 0, reason };
     let header = bytes.get(..HEADER_BYTES).ok_or_else(|| damaged("segment header is missing"))?;
     if u32_at(header, HEADER_BYTES - 4) != crc32c::crc32c(&header[..HEADER_BYTES - 4]) || &header[..8] != MAGIC {
         return Err(damaged("segment header is not valid"));
     }
     let found = u32_at(header, 8);
-    if found != FORMAT_VERSION {
-        return Err(OpenError::Version { path: path.to_owned(), found, supported: FORMAT_VERSION });
-    }
+    check_version(path, found)?;
     if u64_at(header, 16) != number {
         return Err(damaged("segment has another segment's name"));
     }
-    Ok(())
+    Ok(found)
+}
+
+/// Refuses a version that this program cannot read.
+pub(super) fn check_version(path: &Path, found: u32) -> Result<(), OpenError> {
+    if (OLDEST_VERSION..=FORMAT_VERSION).contains(&found) {
+        return Ok(());
+    }
+    Err(OpenError::Version { path: path.to_owned(), found, supported: FORMAT_VERSION })
 }

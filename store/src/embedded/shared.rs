@@ -9,6 +9,7 @@ use imbl::OrdMap;
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
+use super::lease::Leases;
 use super::options::{Options, millis};
 use crate::contract::{Entry, Error, Event, Page, RangeRequest};
 use crate::counters::StoreCounters;
@@ -20,10 +21,13 @@ use crate::watch::Batch;
 pub(super) type Map = OrdMap<Key, Arc<Entry>>;
 
 /// One immutable version of everything.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct State {
     pub(super) revision: u64,
     pub(super) map: Map,
+    pub(super) leases: Leases,
+    /// What a client asked to be forgotten: the history before this. 0 when nobody has.
+    pub(super) compacted: u64,
 }
 
 /// The part of a store that readers, watchers and the committer share.
@@ -77,6 +81,7 @@ impl Shared {
                 self.subscriptions.mark(event, log.end(), &mut woken);
                 log.push(event.clone(), now_millis);
             }
+            log.compact(state.compacted.saturating_sub(1));
             self.state.store(Arc::new(state));
             self.trim(&mut log, now_millis);
         }
@@ -121,20 +126,23 @@ impl Shared {
             let state = self.state.load();
             return Ok(page(&state.map, state.revision, request));
         };
-        let map = self.map_at(&request.prefix, revision)?;
+        let map = self.map_at(|key| request.prefix.contains(key), revision)?;
         Ok(page(&map, revision, request))
     }
 
-    /// The map as it was at `revision`, exact below `prefix`: the current one with newer events undone.
-    fn map_at(&self, prefix: &KeyPrefix, revision: u64) -> Result<Map, Error> {
+    /// The map as it was at `revision`, exact where `wanted`: the current one with newer events undone.
+    pub(super) fn map_at(&self, wanted: impl Fn(&Key) -> bool, revision: u64) -> Result<Map, Error> {
         let (state, undo) = {
             let log = self.log.read();
             let state = self.state.load_full();
             if revision > state.revision {
                 return Err(Error::Future { requested: revision, current: state.revision });
             }
+            if revision < state.compacted {
+                return Err(Error::Compacted { requested: revision, oldest: state.compacted });
+            }
             let newer = log.newest_first_until(revision).map_err(|overtaken| compacted(revision, overtaken))?;
-            let undo: Vec<_> = newer.filter(|event| prefix.contains(&event.key)).cloned().collect();
+            let undo: Vec<_> = newer.filter(|event| wanted(&event.key)).cloned().collect();
             (state, undo)
         };
         let mut map = state.map.clone();

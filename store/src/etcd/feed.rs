@@ -123,6 +123,8 @@ fn entry(kv: &KeyValue, key: Key) -> Entry {
         value: Bytes::copy_from_slice(kv.value()),
         create_revision: revision(kv.create_revision()),
         mod_revision: revision(kv.mod_revision()),
+        version: revision(kv.version()),
+        lease: kv.lease(),
     }
 }
 

@@ -20,7 +20,7 @@ fn prefixes_end_in_the_separator() {
     let key = pods.key(["default", "web"]).unwrap();
     assert!(pods.contains(&key) && KeyPrefix::root().contains(&key));
     assert_eq!(key.suffix(&pods), Some("default/web"));
-    assert_eq!(key.prefixes().collect::<Vec<_>>(), ["/registry/pods/default/", "/registry/pods/", "/registry/"]);
+    assert_eq!(key.prefixes().collect::<Vec<_>>(), ["/registry/pods/default/", "/registry/pods/", "/registry/", ""]);
 }
 
 #[test]

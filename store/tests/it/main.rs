@@ -9,3 +9,4 @@ mod faults;
 mod history;
 mod kill;
 mod model;
+mod mvcc;

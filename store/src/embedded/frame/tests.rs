@@ -10,13 +10,16 @@ use crate::contract::{Entry, Event};
 fn put(revision: u64, name: &str, value: &[u8]) -> Change {
     let key = Key::new(["pods", name]).unwrap();
     let value = Bytes::copy_from_slice(value);
-    let entry = Arc::new(Entry { key: key.clone(), value, create_revision: revision, mod_revision: revision });
-    Change { event: Arc::new(Event { revision, key, current: Some(entry), previous: None }), deadline_millis: Some(77) }
+    let (create_revision, mod_revision) = (revision, revision);
+    let entry = Entry { key: key.clone(), value, create_revision, mod_revision, version: 1, lease: NO_LEASE };
+    let event = Arc::new(Event { revision, key, current: Some(Arc::new(entry)), previous: None });
+    Change::Write(Written { event, deadline_millis: Some(77), follows: false })
 }
 
 fn delete(revision: u64, name: &str) -> Change {
     let key = Key::new(["pods", name]).unwrap();
-    Change { event: Arc::new(Event { revision, key, current: None, previous: None }), deadline_millis: None }
+    let event = Arc::new(Event { revision, key, current: None, previous: None });
+    Change::Write(Written { event, deadline_millis: None, follows: true })
 }
 
 /// A segment of 8 KiB with these frames from the start; values never contain zeros.
@@ -42,10 +45,12 @@ fn frames_come_back_as_written() {
     let Parsed::Frame(first) = parse(&bytes, 0) else { panic!("no frame") };
     assert_eq!((first.first_revision, first.time_millis, first.bytes), (2, 5, starts[1]));
     let key = |name| Key::new(["pods", name]).unwrap();
+    let one = Some(Bytes::from_static(b"one"));
     let wanted = [
-        Record { key: key("a"), value: Some(Bytes::from_static(b"one")), deadline_millis: Some(77) },
-        Record { key: key("b"), value: None, deadline_millis: None },
-    ];
+        WriteRecord { key: key("a"), value: one, deadline_millis: Some(77), lease: NO_LEASE, follows: false },
+        WriteRecord { key: key("b"), value: None, deadline_millis: None, lease: NO_LEASE, follows: true },
+    ]
+    .map(Record::Write);
     assert_eq!(first.records, wanted);
     assert!(is_frame(&parse(&bytes, starts[1]), 4));
     assert_eq!(parse(&bytes, starts[2]), Parsed::End);
@@ -98,7 +103,11 @@ proptest! {
         let changes: Vec<_> = (2..).zip(&values).map(|(revision, value)| put(revision, "x", value)).collect();
         let (bytes, _) = segment(&[&changes]);
         let Parsed::Frame(frame) = parse(&bytes, 0) else { panic!("no frame") };
-        let read: Vec<_> = frame.records.iter().map(|record| record.value.clone().unwrap().to_vec()).collect();
+        let value = |record: &Record| match record {
+            Record::Write(write) => write.value.clone().unwrap().to_vec(),
+            other => panic!("{other:?}"),
+        };
+        let read: Vec<_> = frame.records.iter().map(value).collect();
         prop_assert_eq!(read, values);
     }
 

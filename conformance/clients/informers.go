@@ -87,7 +87,16 @@ func followThroughCuts(watchList bool) func(context.Context, *rest.Config) error
 		cut := make(chan int, 1)
 		go func() { cut <- cutRepeatedly(cutting, proxy) }()
 		err = errors.Join(write(ctx, direct, namespace, update), write(ctx, direct, namespace, removeOdd))
-		if count := <-cut; err == nil && count < followedCuts {
+		count := 0
+		for count == 0 && err == nil {
+			// A watch that is cut without an event is not opened again at once: there is something to hear until the last cut.
+			select {
+			case count = <-cut:
+			case <-time.After(poll):
+				err = update(ctx, direct, namespace, 0)
+			}
+		}
+		if err == nil && count < followedCuts {
 			err = fmt.Errorf("%d connections were cut, fewer than %d", count, followedCuts)
 		}
 		if err != nil {

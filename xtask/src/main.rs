@@ -2,9 +2,11 @@
 //!
 //! A task is one file; it runs other programs and reads the tree, and links nothing of the product.
 
+mod clients;
 mod conformance;
 mod deps;
 mod descriptions;
+mod differential;
 mod run;
 mod setup;
 mod soak;
@@ -35,6 +37,8 @@ enum Task {
     Tidy,
     /// Check the edges between crates
     Deps,
+    /// Compare our API server's answers with upstream's
+    Differential(differential::Args),
     /// Regenerate the schema table from upstream's Go modules, and the descriptions
     Schema,
     /// Regenerate the field descriptions from the k8s-openapi crate alone
@@ -62,6 +66,7 @@ fn perform(task: Task) -> anyhow::Result<()> {
         Task::Soak(args) => soak::soak(&args),
         Task::Tidy => tidy::check(),
         Task::Deps => deps::check(),
+        Task::Differential(args) => differential::run(&args),
         Task::Schema => {
             run::Program::new("./regenerate").within("conformance/schema").run()?;
             descriptions::write()

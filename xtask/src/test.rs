@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{deps, run::Program, setup, tidy};
+use crate::{clients, deps, differential, run::Program, setup, tidy};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -25,6 +25,8 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", run: clippy },
     Step { name: "build", run: build },
     Step { name: "tests", run: tests },
+    Step { name: "clients", run: clients::run },
+    Step { name: "differential", run: differential::step },
     Step { name: "smoke", run: smoke },
 ];
 

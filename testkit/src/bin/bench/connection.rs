@@ -20,9 +20,41 @@ use crate::kubeconfig;
 /// As client-go's transport has it, for an answer of several megabytes.
 const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
+/// How objects are encoded, in both directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Json,
+    Protobuf,
+}
+
+impl Format {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Json => "JSON",
+            Self::Protobuf => "protobuf",
+        }
+    }
+
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Protobuf => "application/vnd.kubernetes.protobuf",
+        }
+    }
+
+    /// Of a watch: every event is framed.
+    fn stream_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        }
+    }
+}
+
 /// An API server, and who we are to it.
 #[derive(Clone)]
 pub(crate) struct Target {
+    format: Format,
     tls: Arc<ClientConfig>,
     host: String,
     port: u16,
@@ -37,7 +69,22 @@ impl Target {
         tls.alpn_protocols = vec![b"h2".to_vec()];
         let host = context.server.host().context("the server's URL has a host")?.to_owned();
         let bearer = context.token.map(|token| format!("Bearer {token}"));
-        Ok(Self { tls: Arc::new(tls), host, port: context.server.port_u16().unwrap_or(443), bearer })
+        Ok(Self {
+            format: Format::Json,
+            tls: Arc::new(tls),
+            host,
+            port: context.server.port_u16().unwrap_or(443),
+            bearer,
+        })
+    }
+
+    /// The same server, spoken to in another encoding.
+    pub(crate) fn speaking(&self, format: Format) -> Self {
+        Self { format, ..self.clone() }
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
     }
 
     /// A connection, driven until the returned owner is dropped.
@@ -72,9 +119,11 @@ impl Connection {
     /// Sends; the answer's body is still to be read. A status of failure is an error.
     pub(crate) async fn open(&mut self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>> {
         let uri = format!("https://{}:{}{path}", self.target.host, self.target.port);
-        let mut request = Request::builder().method(method).uri(uri).header(header::ACCEPT, "application/json");
+        let format = self.target.format;
+        let accept = if path.contains("watch=1") { format.stream_type() } else { format.media_type() };
+        let mut request = Request::builder().method(method).uri(uri).header(header::ACCEPT, accept);
         if !body.is_empty() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
+            request = request.header(header::CONTENT_TYPE, format.media_type());
         }
         if let Some(bearer) = &self.target.bearer {
             request = request.header(header::AUTHORIZATION, bearer);

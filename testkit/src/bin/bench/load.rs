@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::{
     connection::{Connection, Target},
     process,
-    report::percentile,
+    report::percentile_of_sorted,
 };
 
 /// One request more than this in flight opens one more connection: what some clients together would do.
@@ -40,6 +40,7 @@ pub(crate) struct Outcome {
     pub(crate) wall_seconds: f64,
     /// Of the server's processes.
     pub(crate) cpu_seconds: f64,
+    /// In order.
     latencies: Vec<f64>,
 }
 
@@ -53,8 +54,8 @@ impl Outcome {
     }
 
     /// In seconds.
-    pub(crate) fn latency(&mut self, share: f64) -> f64 {
-        percentile(&mut self.latencies, share)
+    pub(crate) fn latency(&self, share: f64) -> f64 {
+        percentile_of_sorted(&self.latencies, share)
     }
 }
 
@@ -84,6 +85,7 @@ pub(crate) async fn run(target: &Target, pids: &[u32], load: &Load) -> Result<Ou
         outcome.bytes += share.bytes;
         outcome.latencies.extend(share.latencies);
     }
+    outcome.latencies.sort_by(f64::total_cmp);
     outcome.done = outcome.latencies.len();
     outcome.wall_seconds = started.elapsed().as_secs_f64();
     outcome.cpu_seconds = process::seconds(pids) - used;

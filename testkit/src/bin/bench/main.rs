@@ -8,12 +8,15 @@
 //! binary                          size
 //! api      server.rs              `ironclad apiserver` alone: start, then
 //!          requests.rs watchers.rs  load over HTTPS/2 (connection.rs, load.rs); any server with --kubeconfig
+//!          compare.rs upstream.rs   the same on ours and upstream's in turn, with --against upstream
 //! cluster  cluster.rs pods.rs     `ironclad up`: cold, again, pods, and at rest (process.rs)
 //! store                           `cargo bench -p store --bench store`
 //! ```
 
 mod cluster;
+mod compare;
 mod connection;
+mod events;
 mod kubeconfig;
 mod load;
 mod objects;
@@ -22,6 +25,7 @@ mod process;
 mod report;
 mod requests;
 mod server;
+mod upstream;
 mod watchers;
 
 use std::{
@@ -46,6 +50,15 @@ struct Args {
     /// Processes whose time counts as the server's, with --kubeconfig
     #[arg(long)]
     pid: Vec<u32>,
+    /// Measure another server in turn with ours, and print both and the ratio (part `api`)
+    #[arg(long, value_enum, conflicts_with = "kubeconfig")]
+    against: Option<Peer>,
+    /// How often each is measured, with --against; the table has the medians
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// How many watchers follow a collection, one row each
+    #[arg(long, value_delimiter = ',', default_value = "100,1000")]
+    watchers: Vec<usize>,
     /// How long processes at rest are watched
     #[arg(long, default_value_t = 30)]
     idle_seconds: u64,
@@ -63,6 +76,13 @@ enum Part {
     Api,
     Cluster,
     Store,
+}
+
+/// What ours is compared with.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Peer {
+    /// kube-apiserver and etcd, built from conformance's Go module
+    Upstream,
 }
 
 #[tokio::main(worker_threads = 2)]
@@ -111,17 +131,28 @@ fn binary(program: &Path) -> Result<()> {
 }
 
 async fn api(args: &Args) -> Result<()> {
+    if let Some(Peer::Upstream) = args.against {
+        let watchers = args.watchers.clone();
+        let extent = compare::Extent { runs: args.runs.clamp(1, 100), limit: args.limit(), watchers };
+        return compare::run(args.program()?, &extent).await;
+    }
     if let Some(kubeconfig) = &args.kubeconfig {
-        return load_on(kubeconfig, &args.pid, args.limit()).await;
+        return load_on(kubeconfig, &args.pid, args).await;
     }
     let server = server::measure_start(args.program()?).await?;
-    load_on(&server.kubeconfig(), &[server.pid()], args.limit()).await
+    load_on(&server.kubeconfig(), &[server.pid()], args).await
 }
 
-async fn load_on(kubeconfig: &Path, pids: &[u32], limit: Duration) -> Result<()> {
+async fn load_on(kubeconfig: &Path, pids: &[u32], args: &Args) -> Result<()> {
     let target = connection::Target::load(kubeconfig)?;
-    requests::measure(&target, pids, limit).await?;
-    watchers::measure(&target, pids).await?;
+    requests::measure(&target, pids, args.limit()).await?.print();
+    let mut rows = Vec::new();
+    for &count in &args.watchers {
+        for format in [connection::Format::Json, connection::Format::Protobuf] {
+            rows.push(watchers::measure(&target, pids, format, count).await?);
+        }
+    }
+    watchers::print(&rows);
     requests::remove_namespace(&target).await
 }
 

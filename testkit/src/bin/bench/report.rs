@@ -68,6 +68,11 @@ pub(crate) fn milliseconds(seconds: f64) -> String {
 /// The value below which a share of the values lies.
 pub(crate) fn percentile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
+    percentile_of_sorted(values, share)
+}
+
+/// The same of values that are in order already.
+pub(crate) fn percentile_of_sorted(values: &[f64], share: f64) -> f64 {
     let last = values.len().saturating_sub(1);
     values.get((last as f64 * share).round() as usize).copied().unwrap_or(f64::NAN)
 }

@@ -1,4 +1,4 @@
-//! Rates of single requests: creates, reads, lists.
+//! Rates of single requests: creates, reads, lists, in JSON and in protobuf.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,31 +7,61 @@ use bytes::Bytes;
 use http::Method;
 
 use crate::{
-    connection::{Connection, Target},
-    load::{self, Load, Make},
-    objects::{self, NAMESPACE},
+    connection::{Connection, Format, Target},
+    load::{self, Load, Make, Outcome},
+    objects::{self, NAMESPACE, Template},
     process,
     report::{Table, megabytes, milliseconds},
 };
 
 /// How many pods a list has.
-const LISTED: usize = 5_000;
+pub(crate) const LISTED: usize = 5_000;
 /// More than any row reaches in its time.
 const MANY: usize = 1_000_000;
 /// How many lists a row has at most.
 const LISTS: usize = 50;
 
-/// A row: its name, how many at once, how many at most, the requests, the budget.
+/// A row: its name, the encoding, how many at once, how many at most, the requests, the budget.
 struct Case {
     what: &'static str,
+    format: Format,
     in_flight: usize,
     count: usize,
     make: Make,
     budget: &'static str,
 }
 
+/// What came of a row.
+pub(crate) struct Row {
+    pub(crate) what: &'static str,
+    pub(crate) format: Format,
+    pub(crate) in_flight: usize,
+    pub(crate) outcome: Outcome,
+    budget: &'static str,
+}
+
+/// Everything that was measured.
+pub(crate) struct Measured {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) memory: Memory,
+}
+
+/// Resident, in bytes: of all the server's processes.
+pub(crate) struct Memory {
+    pub(crate) before: u64,
+    /// With [`LISTED`] pods.
+    pub(crate) filled: u64,
+    pub(crate) after: u64,
+}
+
+impl Memory {
+    pub(crate) fn each_pod(&self) -> f64 {
+        self.filled.saturating_sub(self.before) as f64 / LISTED as f64
+    }
+}
+
 /// Fills a namespace, measures, and empties it again.
-pub(crate) async fn measure(target: &Target, pids: &[u32], limit: Duration) -> Result<()> {
+pub(crate) async fn measure(target: &Target, pids: &[u32], limit: Duration) -> Result<Measured> {
     let mut connection = target.connect().await?;
     prepare(&mut connection).await?;
     let measured = rows(target, pids, limit).await;
@@ -74,77 +104,108 @@ pub(crate) fn path(resource: &str) -> String {
     format!("/api/v1/namespaces/{NAMESPACE}/{resource}")
 }
 
-async fn rows(target: &Target, pids: &[u32], limit: Duration) -> Result<()> {
-    let columns = ["in flight", "requests", "server CPU us/op", "ops/s", "p50", "p99", "budget"];
-    let mut table =
-        Table::new("requests: HTTPS/2, client certificate, server and generator on the same cores", &columns);
+async fn rows(target: &Target, pids: &[u32], limit: Duration) -> Result<Measured> {
     let (before, _) = process::memory(pids);
     fill(target).await?;
     let (filled, _) = process::memory(pids);
-    for case in cases() {
-        let Case { what, in_flight, count, make, budget } = case;
-        let mut outcome = load::run(target, pids, &Load { in_flight, count, limit, make }).await?;
-        let cells = [
-            in_flight.to_string(),
-            outcome.done.to_string(),
-            format!("{:.0}", outcome.cpu_microseconds()),
-            format!("{:.0}", outcome.rate()),
-            milliseconds(outcome.latency(0.5)),
-            milliseconds(outcome.latency(0.99)),
-            budget.to_owned(),
-        ];
-        table.row(what, &cells);
+    let mut rows = Vec::new();
+    for case in cases()? {
+        let Case { what, format, in_flight, count, make, budget } = case;
+        let load = Load { in_flight, count, limit, make };
+        let outcome = load::run(&target.speaking(format), pids, &load).await?;
+        rows.push(Row { what, format, in_flight, outcome, budget });
     }
-    table.print();
     let (after, _) = process::memory(pids);
-    let mut table = Table::new("memory of the server", &["resident", "budget"]);
-    let none = String::new;
-    table.row("before", &[megabytes(before), none()]);
-    table.row(&format!("with {LISTED} pods of 1.5 KB"), &[megabytes(filled), none()]);
-    let each = filled.saturating_sub(before) / LISTED as u64;
-    table.row("growth a pod", &[format!("{:.1} KB", each as f64 / 1e3), "6.0 KB".to_owned()]);
-    table.row("after all rows", &[megabytes(after), "returned".to_owned()]);
-    table.print();
-    Ok(())
+    Ok(Measured { rows, memory: Memory { before, filled, after } })
+}
+
+impl Measured {
+    /// Prints it as tables of one server.
+    pub(crate) fn print(&self) {
+        let columns = ["encoding", "in flight", "requests", "server CPU us/op", "ops/s", "p50", "p99", "budget"];
+        let mut table =
+            Table::new("requests: HTTPS/2, client certificate, server and generator on the same cores", &columns);
+        for row in &self.rows {
+            let cells = [
+                row.format.name().to_owned(),
+                row.in_flight.to_string(),
+                row.outcome.done.to_string(),
+                format!("{:.0}", row.outcome.cpu_microseconds()),
+                format!("{:.0}", row.outcome.rate()),
+                milliseconds(row.outcome.latency(0.5)),
+                milliseconds(row.outcome.latency(0.99)),
+                row.budget.to_owned(),
+            ];
+            table.row(row.what, &cells);
+        }
+        table.print();
+        let mut table = Table::new("memory of the server", &["resident", "budget"]);
+        let none = String::new;
+        table.row("before", &[megabytes(self.memory.before), none()]);
+        table.row(&format!("with {LISTED} pods of 1.5 KB"), &[megabytes(self.memory.filled), none()]);
+        table.row("growth a pod", &[format!("{:.1} KB", self.memory.each_pod() / 1e3), "6.0 KB".to_owned()]);
+        table.row("after all rows", &[megabytes(self.memory.after), "returned".to_owned()]);
+        table.print();
+    }
 }
 
 /// The pods that are read and listed.
 async fn fill(target: &Target) -> Result<()> {
     let limit = Duration::from_secs(120);
-    let load = Load { in_flight: 100, count: LISTED, limit, make: create("pods", "listed", objects::pod) };
-    load::run(target, &[], &load).await.map(drop)
+    let make = create("pods", "listed", objects::pod, target.format())?;
+    load::run(target, &[], &Load { in_flight: 100, count: LISTED, limit, make }).await.map(drop)
 }
 
 /// Objects with names of their own.
-pub(crate) fn create(resource: &'static str, prefix: &'static str, object: fn(&str) -> Vec<u8>) -> Make {
-    Arc::new(move |n| (Method::POST, path(resource), object(&format!("{prefix}-{n}")).into()))
+pub(crate) fn create(
+    resource: &'static str,
+    prefix: &'static str,
+    object: fn(&str) -> Vec<u8>,
+    format: Format,
+) -> Result<Make> {
+    let template = Template::new(prefix, object, format)?;
+    Ok(Arc::new(move |n| (Method::POST, path(resource), template.numbered(n))))
 }
 
 fn read(query: &'static str) -> Make {
-    Arc::new(move |n| (Method::GET, format!("{}/listed-{}{query}", path("pods"), n % LISTED), Bytes::new()))
+    Arc::new(move |n| {
+        let name = objects::numbered("listed", n % LISTED);
+        (Method::GET, format!("{}/{name}{query}", path("pods")), Bytes::new())
+    })
 }
 
 fn list(query: &'static str) -> Make {
-    Arc::new(move |_| (Method::GET, format!("{}?labelSelector=app%3Dweb&{query}", path("pods")), Bytes::new()))
+    Arc::new(move |_| (Method::GET, format!("{}?{query}", path("pods")), Bytes::new()))
 }
 
 /// Lists first, as long as the namespace holds what it should.
-fn cases() -> Vec<Case> {
-    let case = |what, in_flight, count, make, budget| Case { what, in_flight, count, make, budget };
-    let all: fn(&'static str) -> Make =
-        |query| Arc::new(move |_| (Method::GET, format!("{}?{query}", path("pods")), Bytes::new()));
-    vec![
-        case("LIST 5,000 pods, consistent", 1, LISTS, all(""), "25 ms"),
-        case("LIST 5,000 pods, rv=0", 1, LISTS, all("resourceVersion=0"), "25 ms"),
-        case("LIST 5,000 pods by a label that all have, rv=0", 1, LISTS, list("resourceVersion=0"), ""),
-        case("LIST 500 of 5,000 pods", 1, LISTS * 10, all("limit=500"), ""),
-        case("GET pod, consistent", 1, MANY, read(""), ""),
-        case("GET pod, consistent", 100, MANY, read(""), ""),
-        case("GET pod, rv=0", 1, MANY, read("?resourceVersion=0"), ""),
-        case("GET pod, rv=0", 100, MANY, read("?resourceVersion=0"), "50,000/s"),
-        case("POST config map of 1 KB", 1, MANY, create("configmaps", "one", objects::config_map), ""),
-        case("POST config map of 1 KB", 100, MANY, create("configmaps", "many", objects::config_map), ""),
-        case("POST pod of 1.5 KB", 1, MANY, create("pods", "one", objects::pod), "0.45 ms"),
-        case("POST pod of 1.5 KB", 100, MANY, create("pods", "many", objects::pod), "15,000/s"),
-    ]
+fn cases() -> Result<Vec<Case>> {
+    use Format::{Json, Protobuf};
+    let case = |what, format, in_flight, count, make, budget| Case { what, format, in_flight, count, make, budget };
+    let labelled = "labelSelector=app%3Dweb&resourceVersion=0";
+    let mut cases = Vec::new();
+    for format in [Json, Protobuf] {
+        let is_budgeted = |budget| if format == Json { budget } else { "" };
+        cases.extend([
+            case("LIST 5,000 pods, consistent", format, 1, LISTS, list(""), is_budgeted("25 ms")),
+            case("LIST 5,000 pods, rv=0", format, 1, LISTS, list("resourceVersion=0"), is_budgeted("25 ms")),
+            case("LIST 500 of 5,000 pods", format, 1, LISTS * 10, list("limit=500"), ""),
+            case("GET pod, consistent", format, 1, MANY, read(""), ""),
+            case("GET pod, consistent", format, 100, MANY, read(""), ""),
+            case("GET pod, rv=0", format, 1, MANY, read("?resourceVersion=0"), ""),
+            case("GET pod, rv=0", format, 100, MANY, read("?resourceVersion=0"), is_budgeted("50,000/s")),
+        ]);
+    }
+    cases.push(case("LIST 5,000 pods by a label that all have, rv=0", Json, 1, LISTS, list(labelled), ""));
+    let maps = |prefix, format| create("configmaps", prefix, objects::config_map, format);
+    let pods = |prefix, format| create("pods", prefix, objects::pod, format);
+    cases.extend([
+        case("POST config map of 1 KB", Json, 1, MANY, maps("one-json", Json)?, ""),
+        case("POST config map of 1 KB", Json, 100, MANY, maps("many-json", Json)?, ""),
+        case("POST pod of 1.5 KB", Json, 1, MANY, pods("one-json", Json)?, "0.45 ms"),
+        case("POST pod of 1.5 KB", Json, 100, MANY, pods("many-json", Json)?, "15,000/s"),
+        case("POST pod of 1.5 KB", Protobuf, 1, MANY, pods("one-protobuf", Protobuf)?, ""),
+        case("POST pod of 1.5 KB", Protobuf, 100, MANY, pods("many-protobuf", Protobuf)?, ""),
+    ]);
+    Ok(cases)
 }

@@ -30,7 +30,7 @@ pub(crate) struct Server {
     files: Files,
 }
 
-struct Process(Child);
+pub(crate) struct Process(pub(crate) Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -41,7 +41,7 @@ impl Drop for Process {
 }
 
 /// Keys, certificates and data.
-struct Files {
+pub(crate) struct Files {
     folder: TempDir,
     port: u16,
 }
@@ -72,29 +72,25 @@ pub(crate) async fn measure_start(program: &Path) -> Result<Server> {
 }
 
 impl Server {
+    /// Starts one on an empty store.
+    pub(crate) async fn fresh(program: &Path) -> Result<Self> {
+        Ok(Self::start(program, Files::new()?).await?.0)
+    }
+
     /// Starts one and waits until it is ready; how many seconds that took.
     async fn start(program: &Path, files: Files) -> Result<(Self, f64)> {
         let log = File::create(files.path("log"))?;
         let started = Instant::now();
-        let child = Command::new(program).args(files.flags()).stdout(Stdio::null()).stderr(log).spawn()?;
+        let child = Command::new(program)
+            .arg("apiserver")
+            .args(files.flags())
+            .arg(format!("--data-dir={}", files.path("store").display()))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()?;
         let mut server = Self { process: Process(child), files };
-        server.wait(started + READY_DEADLINE).await?;
+        wait(&mut server.process, &server.files, started + READY_DEADLINE).await?;
         Ok((server, started.elapsed().as_secs_f64()))
-    }
-
-    async fn wait(&mut self, deadline: Instant) -> Result<()> {
-        let target = Target::load(&self.kubeconfig())?;
-        loop {
-            if let Some(status) = self.process.0.try_wait()? {
-                let log = fs::read_to_string(self.files.path("log")).unwrap_or_default();
-                bail!("the API server ended: {status}: {log}");
-            }
-            match is_ready(&target).await {
-                Ok(()) => return Ok(()),
-                Err(why) if Instant::now() > deadline => return Err(why.context("the API server is not ready")),
-                Err(_) => tokio::time::sleep(POLL).await,
-            }
-        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -112,12 +108,28 @@ impl Server {
     }
 }
 
+/// Waits until a server is ready.
+pub(crate) async fn wait(process: &mut Process, files: &Files, deadline: Instant) -> Result<()> {
+    let target = Target::load(&files.path("kubeconfig"))?;
+    loop {
+        if let Some(status) = process.0.try_wait()? {
+            let log = fs::read_to_string(files.path("log")).unwrap_or_default();
+            bail!("the API server ended: {status}: {log}");
+        }
+        match is_ready(&target).await {
+            Ok(()) => return Ok(()),
+            Err(why) if Instant::now() > deadline => return Err(why.context("the API server is not ready")),
+            Err(_) => tokio::time::sleep(POLL).await,
+        }
+    }
+}
+
 async fn is_ready(target: &Target) -> Result<()> {
     target.connect().await?.count(Method::GET, "/readyz", Bytes::new()).await.map(drop)
 }
 
 impl Files {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         // Not on a memory file system: the store has to wait for a disk.
         let folder = tempfile::Builder::new().prefix("ironclad-bench-").tempdir_in("/var/tmp")?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
@@ -141,14 +153,14 @@ impl Files {
         Ok(files)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn flags(&self) -> Vec<String> {
+    /// Those that upstream's server has too.
+    pub(crate) fn flags(&self) -> Vec<String> {
         let file = |flag: &str, name: &str| format!("--{flag}={}", self.path(name).display());
         vec![
-            "apiserver".to_owned(),
             "--bind-address=127.0.0.1".to_owned(),
             // Published in the endpoints of the API, where a loopback address is refused. Nobody goes there.
             "--advertise-address=192.0.2.1".to_owned(),
@@ -161,7 +173,6 @@ impl Files {
             file("tls-private-key-file", "serving.key"),
             file("service-account-signing-key-file", "accounts.key"),
             file("service-account-key-file", "accounts.key"),
-            file("data-dir", "store"),
             file("cert-dir", "certificates"),
         ]
     }

@@ -4,8 +4,10 @@
 //! the uid stands there until the finalizer is gone. Only then is it added to the totals.
 
 mod indexes;
+mod per_index;
 mod plan;
 mod pod;
+mod policy;
 mod tracking;
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};

@@ -70,7 +70,7 @@ struct Args {
     ironclad: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Backend {
     Embedded,
     Etcd,
@@ -82,7 +82,6 @@ fn main() -> Result<()> {
     if let Some(archive) = &args.images {
         return images::write(&conformance, archive);
     }
-    ensure!(args.backend == Backend::Embedded, "the API server has no etcd backend yet: only embedded can be measured");
     let tests = list::of_shards(list::all(&conformance)?, &args.shard)?;
     let is_chosen = |test: &Test| args.focus.as_ref().is_none_or(|focus| focus.is_match(&test.name));
     let tests: Vec<Test> = tests.into_iter().filter(is_chosen).collect();
@@ -101,8 +100,10 @@ fn root() -> PathBuf {
     manifest.parent().expect("testkit lies in the repository's root").to_owned()
 }
 
+/// The name of the run in the archive.
 fn what(args: &Args) -> String {
-    if args.shard.is_empty() { "whole".to_owned() } else { args.shard.join("-") }
+    let shards = if args.shard.is_empty() { "whole".to_owned() } else { args.shard.join("-") };
+    if args.backend == Backend::Etcd { shards + "-etcd" } else { shards }
 }
 
 /// One run on a fresh target.
@@ -116,6 +117,10 @@ fn measure(args: &Args, tests: &[Test]) -> Result<(Summary, Vec<Done>)> {
     let needs_nodes = tests.iter().any(|test| !WITHOUT_NODES.contains(&test.shard.as_str()));
     let (_plane, _cluster, kubeconfig, runtime);
     if needs_nodes {
+        ensure!(
+            args.backend == Backend::Embedded,
+            "`ironclad up` has no etcd: only embedded can be measured with nodes"
+        );
         let cluster = cluster::Cluster::start(ironclad, folder.path())?;
         let archive = folder.path().join("images.tar");
         images::write(&conformance, &archive)?;
@@ -124,7 +129,7 @@ fn measure(args: &Args, tests: &[Test]) -> Result<(Summary, Vec<Done>)> {
         (kubeconfig, runtime) = (cluster.kubeconfig(), cluster.runtime(&programs.join("kubectl"))?);
         _cluster = cluster;
     } else {
-        let plane = plane::Plane::start(ironclad, &programs.join("kubectl"), folder.path())?;
+        let plane = plane::Plane::start(ironclad, &programs, folder.path(), args.backend)?;
         (kubeconfig, runtime) = (plane.kubeconfig(), "no nodes".to_owned());
         _plane = plane;
     }
@@ -146,7 +151,8 @@ fn measure(args: &Args, tests: &[Test]) -> Result<(Summary, Vec<Done>)> {
     let last = Run { output: &output.join("endless"), procs: endless.len(), budget: ENDLESS, ..run };
     let (endless, more) = last.run(&endless)?;
     done.extend(endless);
-    let facts = Facts { what, runtime, procs: run.procs, budget: run.budget };
+    let backend = format!("{:?}", args.backend).to_lowercase();
+    let facts = Facts { what, backend, runtime, procs: run.procs, budget: run.budget };
     let summary = Summary::new(&facts, &done, wall + more)?;
     summary.write(&output)?;
     Ok((summary, done))

@@ -1,4 +1,5 @@
-//! `ironclad apiserver` and `ironclad controller-manager` alone, and Node objects that stand for nodes.
+//! `ironclad apiserver` and `ironclad controller-manager` alone, with etcd when asked, and Node objects that stand for
+//! nodes.
 //!
 //! The nodes send no heartbeats; the controllers' grace periods are longer than any run.
 
@@ -15,6 +16,8 @@ use pki::{Authority, Kubeconfig, Profile, TokenSigner, UserAuth};
 use serde_json::{Value, json};
 use testkit::{kubectl::Kubectl, poll::until};
 
+use crate::Backend;
+
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 const NODES: usize = 2;
 /// The first addresses of the services are the API server's own.
@@ -24,19 +27,25 @@ const SERVICES: &str = "10.96.0.0/12";
 pub(crate) struct Plane {
     folder: PathBuf,
     port: u16,
+    /// Where etcd listens, when the objects are in one.
+    etcd: Option<u16>,
     processes: Vec<Child>,
 }
 
 impl Plane {
-    /// Starts one with its files in this folder, and waits until it has Ready nodes.
-    pub(crate) fn start(program: &Path, kubectl: &Path, folder: &Path) -> Result<Self> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let mut plane = Self { folder: folder.to_owned(), port, processes: Vec::new() };
+    /// Starts one with its files in this folder, and waits until it has Ready nodes. `programs` is where upstream's
+    /// programs are.
+    pub(crate) fn start(ironclad: &Path, programs: &Path, folder: &Path, backend: Backend) -> Result<Self> {
+        let etcd = (backend == Backend::Etcd).then(free_port).transpose()?;
+        let mut plane = Self { folder: folder.to_owned(), port: free_port()?, etcd, processes: Vec::new() };
         plane.write_files()?;
-        plane.spawn(program, "apiserver", &plane.apiserver_flags())?;
-        let kubectl = Kubectl::new(kubectl, plane.kubeconfig(), "default");
+        if let Some(port) = etcd {
+            plane.spawn(&programs.join("etcd"), "etcd", &plane.etcd_flags(port, free_port()?))?;
+        }
+        plane.part(ironclad, "apiserver", plane.apiserver_flags())?;
+        let kubectl = Kubectl::new(programs.join("kubectl"), plane.kubeconfig(), "default");
         until("a ready API server", READY_DEADLINE, || kubectl.run(&["get", "--raw", "/readyz"]))?;
-        plane.spawn(program, "controller-manager", &plane.controller_flags())?;
+        plane.part(ironclad, "controller-manager", plane.controller_flags())?;
         let names: Vec<String> = (1..=NODES).map(|number| format!("fake-{number}")).collect();
         names.iter().try_for_each(|name| make_node(&kubectl, name))?;
         until("nodes without taints", READY_DEADLINE, || {
@@ -51,10 +60,16 @@ impl Plane {
         self.folder.join("admin.kubeconfig")
     }
 
-    fn spawn(&mut self, program: &Path, part: &str, flags: &[String]) -> Result<()> {
-        let log = File::create(self.folder.join(format!("{part}.log")))?;
+    /// A subcommand of the program under test.
+    fn part(&mut self, ironclad: &Path, part: &str, mut flags: Vec<String>) -> Result<()> {
+        flags.insert(0, part.to_owned());
+        self.spawn(ironclad, part, &flags)
+    }
+
+    fn spawn(&mut self, program: &Path, name: &str, args: &[String]) -> Result<()> {
+        let log = File::create(self.folder.join(format!("{name}.log")))?;
         let mut command = Command::new(program);
-        command.arg(part).args(flags).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         self.processes.push(child);
         Ok(())
@@ -91,8 +106,25 @@ impl Plane {
         format!("--{flag}={}", self.file(name).display())
     }
 
-    fn apiserver_flags(&self) -> Vec<String> {
+    fn etcd_flags(&self, port: u16, peers: u16) -> Vec<String> {
+        let (clients, peers) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peers}"));
         vec![
+            self.flag("data-dir", "etcd"),
+            format!("--listen-client-urls={clients}"),
+            format!("--advertise-client-urls={clients}"),
+            format!("--listen-peer-urls={peers}"),
+            format!("--initial-advertise-peer-urls={peers}"),
+            format!("--initial-cluster=default={peers}"),
+        ]
+    }
+
+    fn apiserver_flags(&self) -> Vec<String> {
+        let store = match self.etcd {
+            None => self.flag("data-dir", "store"),
+            Some(port) => format!("--etcd-servers=http://127.0.0.1:{port}"),
+        };
+        vec![
+            store,
             "--bind-address=127.0.0.1".to_owned(),
             // Published in the endpoints of the API, where a loopback address is refused. Nobody goes there.
             "--advertise-address=192.0.2.1".to_owned(),
@@ -106,7 +138,6 @@ impl Plane {
             self.flag("tls-private-key-file", "serving.key"),
             self.flag("service-account-signing-key-file", "accounts.key"),
             self.flag("service-account-key-file", "accounts.key"),
-            self.flag("data-dir", "store"),
             self.flag("cert-dir", "certificates"),
         ]
     }
@@ -133,6 +164,10 @@ impl Drop for Plane {
             let _ = process.wait();
         }
     }
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 /// A Node as a kubelet would leave it.

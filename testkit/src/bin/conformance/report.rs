@@ -48,6 +48,7 @@ pub(crate) struct Entry {
 /// What a run was made with.
 pub(crate) struct Facts {
     pub(crate) what: String,
+    pub(crate) backend: String,
     pub(crate) runtime: String,
     pub(crate) procs: usize,
     pub(crate) budget: Duration,
@@ -68,7 +69,7 @@ impl Summary {
                     .args(["list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes"])
                     .current_dir(root.join("conformance")),
             )?,
-            backend: "embedded".to_owned(),
+            backend: facts.backend.clone(),
             kernel: printed(Command::new("uname").arg("-r"))?,
             runtime: facts.runtime.clone(),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
@@ -178,7 +179,7 @@ fn replace(text: &str, table: &str) -> Result<String> {
 
 fn table(results: &Path) -> Result<String> {
     let mut summaries = Vec::new();
-    for what in ["whole", "api", "controllers"] {
+    for what in ["whole", "api", "controllers", "api-etcd", "controllers-etcd"] {
         match fs::read_to_string(results.join(format!("{what}.json"))) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             text => summaries.push(serde_json::from_str::<Summary>(&text?)?),

@@ -33,9 +33,10 @@ pub(crate) fn stale(old: &[ServicePort], new: &[ServicePort]) -> Vec<Removal> {
     removals
 }
 
-/// Removes them. Nothing to remove is fine.
+/// Removes them. Nothing to remove is fine. Goes on after a failure and tells the last one.
 pub(crate) async fn remove(removals: &[Removal]) -> Result<(), Error> {
     const PROGRAM: &str = "conntrack";
+    let mut failed = None;
     for removal in removals {
         let mut command = Command::new(PROGRAM);
         command.arg("-D").args(removal).kill_on_drop(true);
@@ -43,10 +44,10 @@ pub(crate) async fn remove(removals: &[Removal]) -> Result<(), Error> {
         let output = output.map_err(|source| Error::Start { program: PROGRAM, package: PROGRAM, source })?;
         let said = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() && !said.contains("0 flow entries have been deleted") {
-            return Err(Error::Refused { program: PROGRAM, message: said.trim().to_owned() });
+            failed = Some(Error::Refused { program: PROGRAM, message: said.trim().to_owned() });
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 fn all(port: &ServicePort) -> BTreeSet<&Endpoint> {

@@ -99,9 +99,40 @@ impl Proxier {
         while let Err(failure) = self.try_write_all().await {
             self.health.report(false);
             error!(%failure, "the tables cannot be written; trying again");
+            let refused = matches!(failure, Error::Refused { .. });
+            if refused && self.set_aside_culprits().await {
+                continue;
+            }
             tokio::time::sleep(backoff.next_delay()).await;
         }
         self.wrote(removals).await;
+    }
+
+    /// One Service that the kernel has no match for must not stop all others. True when there were some, and they were
+    /// set aside.
+    async fn set_aside_culprits(&mut self) -> bool {
+        let written = &self.written;
+        let probe = |keys: &[ServiceKey]| {
+            let text = written.probe(keys).text();
+            async move { iptables::restore(&text).await }
+        };
+        let found = culprits(&written.keys(), probe).await;
+        if let Err(failure) = iptables::restore(&Written::end_of_probe().text()).await {
+            warn!(%failure, "the chains of a probe stay");
+        }
+        let found = match found {
+            Ok(found) => found,
+            Err(failure) => {
+                warn!(%failure, "cannot find out whose rules are refused");
+                return false;
+            }
+        };
+        for (namespace, name) in &found {
+            error!(namespace, name, "the kernel refuses the rules of a service: it is not served");
+        }
+        let any = !found.is_empty();
+        self.written.set_aside(found);
+        any
     }
 
     async fn try_write_all(&self) -> Result<(), Error> {
@@ -140,6 +171,29 @@ impl Proxier {
     }
 }
 
+/// Those whose rules are refused, found by halves. An error when that has nothing to do with any Service.
+async fn culprits<T, Probe>(all: &[T], probe: impl Fn(&[T]) -> Probe) -> Result<Vec<T>, Error>
+where
+    T: Clone,
+    Probe: Future<Output = Result<(), Error>>,
+{
+    probe(&[]).await?;
+    let mut found = Vec::new();
+    let mut open = vec![all];
+    while let Some(some) = open.pop() {
+        match (probe(some).await, some) {
+            (Ok(()), _) => {}
+            (Err(Error::Refused { .. }), [one]) => found.push(one.clone()),
+            (Err(Error::Refused { .. }), some) => {
+                let (left, right) = some.split_at(some.len() / 2);
+                open.extend([left, right].into_iter().filter(|half| !half.is_empty()));
+            }
+            (Err(failure), _) => return Err(failure),
+        }
+    }
+    Ok(found)
+}
+
 /// Everything that waits, with `first`; the queue has seen the keys off when it returns, because one task works.
 async fn batch(queue: &Queue<ServiceKey>, first: Option<ServiceKey>) -> Vec<ServiceKey> {
     let mut keys: Vec<ServiceKey> = first.into_iter().collect();
@@ -148,4 +202,37 @@ async fn batch(queue: &Queue<ServiceKey>, first: Option<ServiceKey>) -> Vec<Serv
     }
     keys.iter().for_each(|key| queue.done(key));
     keys
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Ready, ready};
+
+    use super::*;
+
+    fn answer(fine: bool) -> Ready<Result<(), Error>> {
+        let refused = || Error::Refused { program: "iptables-restore", message: String::new() };
+        ready(fine.then_some(()).ok_or_else(refused))
+    }
+
+    #[tokio::test]
+    async fn culprits_are_found_and_nobody_else() {
+        let all: Vec<u32> = (0..1000).collect();
+        for bad in [vec![], vec![0], vec![999], vec![3, 4, 700]] {
+            let probes = std::cell::Cell::new(0);
+            let probe = |some: &[u32]| {
+                probes.set(probes.get() + 1);
+                answer(some.iter().all(|one| !bad.contains(one)))
+            };
+            let mut found = culprits(&all, probe).await.unwrap();
+            found.sort_unstable();
+            assert_eq!(found, bad);
+            assert!(probes.get() <= 2 + 22 * bad.len(), "{} probes", probes.get());
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_to_blame_when_nothing_works() {
+        assert!(culprits(&[1, 2], |_: &[i32]| answer(false)).await.is_err());
+    }
 }

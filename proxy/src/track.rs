@@ -164,8 +164,13 @@ fn candidates(slices: &[Arc<EndpointSlice>], port_name: &str, node: &str) -> Vec
 fn candidate(endpoint: &ApiEndpoint, port: &EndpointPort, node: &str) -> Option<Candidate> {
     let conditions = endpoint.conditions.clone().unwrap_or_default();
     let ready = conditions.ready.unwrap_or(true);
+    let ip: Ipv4Addr = endpoint.addresses.first()?.parse().ok()?;
+    // The API takes none of these; were one there, a Service would open this node's own loopback to everybody.
+    if ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_unspecified() || ip.is_broadcast() {
+        return None;
+    }
     Some(Candidate {
-        endpoint: Endpoint { ip: endpoint.addresses.first()?.parse().ok()?, port: u16::try_from(port.port?).ok()? },
+        endpoint: Endpoint { ip, port: u16::try_from(port.port?).ok()? },
         ready,
         serving: conditions.serving.unwrap_or(ready),
         terminating: conditions.terminating.unwrap_or(false),

@@ -18,7 +18,12 @@ type Chain = (Table, String);
 #[derive(Debug, Default)]
 pub(crate) struct Written {
     services: BTreeMap<ServiceKey, ServiceRules>,
+    /// Services whose rules the kernel does not take: the others go on without them, until they change.
+    refused: BTreeSet<ServiceKey>,
 }
+
+/// Collects lines of shared chains while it is tried out what the kernel takes. Nothing leads to it.
+const PROBE: &str = "KUBE-PROXY-PROBE";
 
 /// A change on its way into the tables.
 #[derive(Debug)]
@@ -34,8 +39,10 @@ impl Written {
         let mut touched = BTreeSet::new();
         for (key, new) in changes {
             let empty = new == ServiceRules::default();
+            let was_refused = self.refused.remove(&key);
             let old = if empty { self.services.remove(&key) } else { self.services.insert(key, new.clone()) };
-            let old = old.unwrap_or_default();
+            // Of what was refused nothing is there.
+            let old = old.filter(|_| !was_refused).unwrap_or_default();
             transaction.own_chains(&old, new.clone());
             touched.extend(Shared::ALL.into_iter().filter(|s| lines_of(&old, *s).ne(lines_of(&new, *s))));
         }
@@ -56,14 +63,50 @@ impl Written {
             let (table, chain) = shared.chain();
             chains.insert((table, chain.to_owned()), self.shared_lines(config, shared));
         }
-        for (chain, lines) in self.services.values().flat_map(|rules| &rules.own) {
+        for (chain, lines) in self.taken().flat_map(|rules| &rules.own) {
             chains.insert((Table::Nat, chain.clone()), lines.clone());
         }
         Transaction { chains, removed: BTreeSet::new() }
     }
 
+    /// The rules of Services that are not set aside.
+    fn taken(&self) -> impl Iterator<Item = &ServiceRules> {
+        self.services.iter().filter(|(key, _)| !self.refused.contains(key)).map(|(_, rules)| rules)
+    }
+
+    /// Services that are not set aside.
+    pub(crate) fn keys(&self) -> Vec<ServiceKey> {
+        self.services.keys().filter(|key| !self.refused.contains(key)).cloned().collect()
+    }
+
+    /// Goes on without these until they change.
+    pub(crate) fn set_aside(&mut self, keys: impl IntoIterator<Item = ServiceKey>) {
+        self.refused.extend(keys);
+    }
+
+    /// The rules of some Services where no packet comes by.
+    pub(crate) fn probe(&self, keys: &[ServiceKey]) -> Transaction {
+        let mut chains: BTreeMap<Chain, Vec<String>> = BTreeMap::new();
+        for table in Table::ALL {
+            chains.insert((table, PROBE.to_owned()), Vec::new());
+        }
+        for rules in keys.iter().filter_map(|key| self.services.get(key)) {
+            chains.extend(rules.own.iter().map(|(chain, lines)| ((Table::Nat, chain.clone()), lines.clone())));
+            for (shared, line) in &rules.shared {
+                chains.entry((shared.chain().0, PROBE.to_owned())).or_default().push(line.clone());
+            }
+        }
+        Transaction { chains, removed: BTreeSet::new() }
+    }
+
+    /// Takes down what [`Self::probe`] has put up and is not used.
+    pub(crate) fn end_of_probe() -> Transaction {
+        let removed = Table::ALL.into_iter().map(|table| (table, PROBE.to_owned())).collect();
+        Transaction { chains: BTreeMap::new(), removed }
+    }
+
     fn shared_lines(&self, config: &Config, shared: Shared) -> Vec<String> {
-        let mut lines: Vec<String> = self.services.values().flat_map(|r| lines_of(r, shared)).cloned().collect();
+        let mut lines: Vec<String> = self.taken().flat_map(|r| lines_of(r, shared)).cloned().collect();
         if shared == Shared::Services {
             lines.extend(to_node_ports(config));
         }

@@ -80,3 +80,12 @@ fn names_and_policies_are_read() {
     );
     assert_eq!((found[1].name.as_str(), found[1].protocol.as_str()), ("default/web", "udp"));
 }
+
+#[test]
+fn nothing_leads_to_this_nodes_own_loopback() {
+    let spec = json!({"clusterIP": "10.96.0.7", "ports": [{"name": "http", "port": 80}]});
+    let all = ["127.0.0.1", "169.254.169.254", "224.0.0.1", "0.0.0.0", "255.255.255.255", "10.1.0.1"];
+    let endpoints: Vec<_> = all.iter().map(|ip| (*ip, "a", json!({}))).collect();
+    let ports = ports(&service(spec), &[slice(&endpoints)], "a");
+    assert_eq!(addresses(&ports[0].cluster_endpoints), ["10.1.0.1"]);
+}

@@ -56,3 +56,22 @@ fn chains_of_an_earlier_run_are_removed() {
     assert!(text.contains("-X KUBE-SVC-OLD") && !text.contains("-X KUBE-SVC-A"), "{text}");
     assert!(text.contains("*filter") && text.contains(":KUBE-POSTROUTING - [0:0]"));
 }
+
+#[test]
+fn what_is_refused_is_left_out_until_it_changes() {
+    let mut written = Written::default();
+    let both = vec![(key("a"), rules("to a", &[("A", "1")])), (key("bad"), rules("to bad", &[("BAD", "x")]))];
+    written.change(&config(), both);
+    let probe = written.probe(&[key("bad")]).text();
+    assert!(probe.contains("-A BAD x") && probe.contains("-A KUBE-PROXY-PROBE to bad"), "{probe}");
+    assert!(!probe.contains("-A A 1") && !probe.contains(":KUBE-SERVICES"), "{probe}");
+
+    written.set_aside([key("bad")]);
+    assert_eq!(written.keys(), [key("a")]);
+    let all = written.all(&config()).text();
+    assert!(all.contains("to a") && !all.contains("to bad") && !all.contains("BAD"), "{all}");
+
+    // Its next change is tried again, whole: nothing of it is in the tables.
+    let again = written.change(&config(), vec![(key("bad"), rules("to better", &[("BAD", "x")]))]).text();
+    assert!(again.contains("-A BAD x") && again.contains("to better"), "{again}");
+}

@@ -1,27 +1,48 @@
 //! Decisions on their way to the API: bindings, conditions, events, evictions of victims.
 
-use k8s_openapi::api::core::v1::Pod;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::{
     Api, Client, Error as KubeError,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
-use reconcile::{EventType, Recorder};
+use reconcile::{EventType, Key, Recorder};
 use serde_json::{Value, json};
 use tracing::debug;
 
-use crate::model::PodInfo;
+use crate::{
+    cache::Cache,
+    model::{
+        PodInfo,
+        storage::{self, Plan},
+    },
+};
 
 /// A binding that was refused.
 #[derive(Debug, thiserror::Error)]
-#[error("binding rejected: {0}")]
-pub(crate) struct BindError(KubeError);
+pub(crate) enum BindError {
+    /// The pod's own.
+    #[error("binding rejected: {0}")]
+    Pod(KubeError),
+    /// One of its volumes': somebody else was quicker, most likely.
+    #[error("running PreBind plugin \"VolumeBinding\": binding volumes: {0}")]
+    Volume(KubeError),
+    /// Nobody has provided a volume.
+    #[error("running PreBind plugin \"VolumeBinding\": binding volumes: context deadline exceeded")]
+    Late,
+}
 
 impl BindError {
     /// The pod is gone or has a node already: there is nothing left to decide.
     pub(crate) fn is_final(&self) -> bool {
-        matches!(&self.0, KubeError::Api(status) if matches!(status.code, 404 | 409))
+        matches!(self, Self::Pod(KubeError::Api(status)) if matches!(status.code, 404 | 409))
     }
 }
+
+/// How long a pod waits for its volumes once it was decided on, as upstream's default.
+const VOLUMES_DEADLINE: Duration = Duration::from_secs(600);
+const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 
 pub(crate) struct Binder {
     pub(crate) client: Client,
@@ -42,10 +63,45 @@ impl Binder {
         let pods = self.pods(&pod.key.namespace);
         let created =
             pods.create_subresource::<_, Value>("binding", &pod.key.name, &PostParams::default(), &binding).await;
-        created.map_err(BindError)?;
+        created.map_err(BindError::Pod)?;
         let message = format!("Successfully assigned {} to {node}", pod.key);
         self.recorder.event(&*pod.object, EventType::Normal, "Scheduled", message);
         Ok(())
+    }
+
+    /// Binds what was chosen for a pod's claims, has the rest provided, and waits until its claims are bound.
+    pub(crate) async fn bind_volumes(
+        &self,
+        pod: &PodInfo,
+        plan: &Plan,
+        node: &str,
+        cache: &Cache,
+    ) -> Result<(), BindError> {
+        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &pod.key.namespace);
+        for (volume, claim) in &plan.bind {
+            let bound = storage::bound_to(volume, claim);
+            // The version makes the change fail when somebody else has changed the volume since.
+            let patch = json!({
+                "metadata": {"resourceVersion": volume.metadata.resource_version, "annotations": {BOUND_BY_CONTROLLER: "yes"}},
+                "spec": {"claimRef": bound.spec.and_then(|spec| spec.claim_ref)},
+            });
+            let name = volume.metadata.name.as_deref().unwrap_or_default();
+            let patched = volumes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+            patched.map_err(BindError::Volume)?;
+        }
+        for claim in &plan.provision {
+            let patch = json!({"metadata": {
+                "resourceVersion": claim.metadata.resource_version, "annotations": {storage::SELECTED_NODE: node},
+            }});
+            let name = claim.metadata.name.as_deref().unwrap_or_default();
+            let patched = claims.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+            patched.map_err(BindError::Volume)?;
+        }
+        let keys: Vec<Key> = storage::used_claims(&pod.object).into_iter().map(|used| used.key).collect();
+        let bound = cache
+            .storage_is(|now| keys.iter().all(|key| now.claims.get(key).is_some_and(|claim| storage::is_bound(claim))));
+        tokio::time::timeout(VOLUMES_DEADLINE, bound).await.map_err(|_| BindError::Late)
     }
 
     /// Tells users why a pod has no node, and where room is being made for it.

@@ -9,8 +9,13 @@ use imbl::OrdMap;
 use k8s_openapi::api::core::v1::Node;
 use parking_lot::Mutex;
 use reconcile::Key;
+use tokio::sync::Notify;
 
-use crate::model::{NodeInfo, PodInfo, affinity::Labels};
+use crate::model::{
+    NodeInfo, PodInfo,
+    affinity::Labels,
+    storage::{self, Plan, Storage},
+};
 
 /// The cluster at one moment. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +25,7 @@ pub(crate) struct Snapshot {
     /// How many nodes have each image.
     images: OrdMap<String, usize>,
     existing: usize,
+    storage: Storage,
 }
 
 impl Snapshot {
@@ -40,6 +46,10 @@ impl Snapshot {
     /// How many nodes have an image.
     pub(crate) fn image_spread(&self, image: &str) -> usize {
         self.images.get(image).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     pub(crate) fn namespace_labels(&self, namespace: &str) -> Option<&Labels> {
@@ -97,53 +107,108 @@ struct Counted {
 
 /// The scheduler's picture of the cluster. Every method is quick: handlers call them from reflector tasks.
 #[derive(Debug, Default)]
-pub(crate) struct Cache(Mutex<State>);
+pub(crate) struct Cache {
+    state: Mutex<State>,
+    storage_changed: Notify,
+}
 
 impl Cache {
     pub(crate) fn snapshot(&self) -> Snapshot {
-        self.0.lock().snapshot.clone()
+        self.state.lock().snapshot.clone()
     }
 
     pub(crate) fn set_node(&self, node: &Node) {
         let name = node.metadata.name.clone().unwrap_or_default();
-        self.0.lock().snapshot.change_node(&name, |info| info.set_node(node));
+        self.state.lock().snapshot.change_node(&name, |info| info.set_node(node));
     }
 
     /// Pods on it stay known until they are gone themselves.
     pub(crate) fn remove_node(&self, name: &str) {
-        self.0.lock().snapshot.change_node(name, |info| {
+        self.state.lock().snapshot.change_node(name, |info| {
             info.exists = false;
             info.images = Arc::default();
         });
     }
 
     pub(crate) fn set_namespace(&self, name: &str, labels: Option<Labels>) {
-        let namespaces = &mut self.0.lock().snapshot.namespaces;
+        let namespaces = &mut self.state.lock().snapshot.namespaces;
         match labels {
             Some(labels) => namespaces.insert(name.to_owned(), Arc::new(labels)),
             None => namespaces.remove(name),
         };
     }
 
+    /// Changes what is known of claims, volumes, classes and CSI nodes, and tells who waits for that.
+    pub(crate) fn change_storage(&self, change: impl FnOnce(&mut Storage)) {
+        change(&mut self.state.lock().snapshot.storage);
+        self.storage_changed.notify_waiters();
+    }
+
+    /// What is to be bound for a pod counts as bound for the next decision.
+    pub(crate) fn assume_storage(&self, plan: &Plan, node: &str) {
+        let mut state = self.state.lock();
+        let storage = &mut state.snapshot.storage;
+        for (volume, claim) in &plan.bind {
+            let assumed = storage::bound_to(volume, claim);
+            storage.volumes.insert(volume.metadata.name.clone().unwrap_or_default(), Arc::new(assumed));
+        }
+        for claim in &plan.provision {
+            storage.claims.insert(Key::of(&**claim), Arc::new(storage::provisioned_on(claim, node)));
+        }
+    }
+
+    /// The plan has come to nothing. What the API has changed since stays as the API says.
+    pub(crate) fn forget_storage(&self, plan: &Plan) {
+        let mut state = self.state.lock();
+        let storage = &mut state.snapshot.storage;
+        for (volume, _) in &plan.bind {
+            let name = volume.metadata.name.clone().unwrap_or_default();
+            let unchanged = |now: &Arc<_>| storage::same_version(&**now, &**volume);
+            if storage.volumes.get(&name).is_some_and(unchanged) {
+                storage.volumes.insert(name, volume.clone());
+            }
+        }
+        for claim in &plan.provision {
+            let key = Key::of(&**claim);
+            if storage.claims.get(&key).is_some_and(|now| storage::same_version(&**now, &**claim)) {
+                storage.claims.insert(key, claim.clone());
+            }
+        }
+    }
+
+    /// Returns when `done` says so of what is known of storage.
+    pub(crate) async fn storage_is(&self, done: impl Fn(&Storage) -> bool) {
+        loop {
+            let changed = self.storage_changed.notified();
+            tokio::pin!(changed);
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if done(&self.state.lock().snapshot.storage) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// The API says that a pod is on a node.
     pub(crate) fn set_pod(&self, pod: Arc<PodInfo>) {
-        self.0.lock().place(pod, false);
+        self.state.lock().place(pod, false);
     }
 
     pub(crate) fn remove_pod(&self, uid: &str) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.nominated.remove(uid);
         state.displace(uid);
     }
 
     /// Counts a pod on the node that it was just given.
     pub(crate) fn assume(&self, pod: Arc<PodInfo>) {
-        self.0.lock().place(pod, true);
+        self.state.lock().place(pod, true);
     }
 
     /// Binding failed: the pod is on no node. Does nothing once the API has said otherwise.
     pub(crate) fn forget(&self, uid: &str) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if state.pods.get(uid).is_some_and(|c| c.assumed) {
             state.displace(uid);
         }
@@ -151,12 +216,12 @@ impl Cache {
 
     /// The pod is counted on a node.
     pub(crate) fn has_pod(&self, uid: &str) -> bool {
-        self.0.lock().pods.contains_key(uid)
+        self.state.lock().pods.contains_key(uid)
     }
 
     /// Keeps room for a pod on the node that it is nominated for; an empty nomination gives it up.
     pub(crate) fn nominate(&self, pod: &Arc<PodInfo>, node: &str) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if node.is_empty() {
             state.nominated.remove(&pod.uid);
             return;
@@ -167,7 +232,7 @@ impl Cache {
 
     /// Pods that wait for this node and are at least as important as `pod`.
     pub(crate) fn nominated(&self, pod: &PodInfo) -> HashMap<String, Vec<Arc<PodInfo>>> {
-        let state = self.0.lock();
+        let state = self.state.lock();
         let others = state.nominated.values().filter(|n| n.uid != pod.uid && n.priority >= pod.priority);
         let mut by_node: HashMap<String, Vec<Arc<PodInfo>>> = HashMap::new();
         for other in others {
@@ -178,7 +243,7 @@ impl Cache {
 
     /// Less important pods that wait for a node which a more important one now takes.
     pub(crate) fn nominated_below(&self, node: &str, priority: i64) -> Vec<Key> {
-        let state = self.0.lock();
+        let state = self.state.lock();
         let lower = state.nominated.values().filter(|n| n.nominated == node && n.priority < priority);
         lower.map(|n| n.key.clone()).collect()
     }

@@ -61,6 +61,8 @@ pub(crate) enum ClusterEvent {
     AssignedPodDelete = 1 << 6,
     PodUpdate = 1 << 7,
     Namespace = 1 << 8,
+    /// A claim, a volume, a class or what a node can attach.
+    Storage = 1 << 9,
 }
 
 /// A set of events.

@@ -1,7 +1,7 @@
 //! The scheduler: gives pods nodes.
 //!
 //! ```text
-//! Nodes, Pods, Namespaces -> cache (nodes with their pods) -> snapshot \
+//! Nodes, Pods, Namespaces, volumes -> cache (nodes with their pods) -> snapshot \
 //!                        \-> queue (waiting, backing off)  -> decide (pure: filter, score) -> assume -> bind
 //!                                                            \-> no node: preempt (pure), condition, event, wait
 //! ```
@@ -31,8 +31,10 @@ use tracing::{debug, info, warn};
 pub use self::config::{Args, Config, ConfigError};
 use self::{
     bind::Binder,
-    cache::Cache,
+    cache::{Cache, Snapshot},
     cycle::{Cursor, Preemption, decide, preempt},
+    model::{PodInfo, storage::Plan},
+    plugins::volume_binding::sorted,
     queue::{Queue, Waiting},
 };
 
@@ -133,7 +135,10 @@ impl Scheduler {
         };
         let (snapshot, nominated) = (self.cache.snapshot(), self.cache.nominated(pod));
         match decide(profile, pod, &snapshot, &nominated, cursor) {
-            Ok(node) => self.bind(waiting, node),
+            Ok(node) => {
+                let plan = volumes_for(pod, &node, &snapshot);
+                self.bind(waiting, node, plan);
+            }
             Err(unfit) => {
                 let outcome = if profile.preempts {
                     preempt(profile, pod, &snapshot, &unfit, &nominated, &self.budgets.list())
@@ -145,17 +150,25 @@ impl Scheduler {
         }
     }
 
-    fn bind(&self, waiting: Waiting, node: String) {
+    fn bind(&self, waiting: Waiting, node: String, plan: Plan) {
         debug!(pod = %waiting.pod.key, node, "decided");
         for key in self.cache.nominated_below(&node, waiting.pod.priority) {
             debug!(pod = %key, node, "its nominated node went to a more important pod");
         }
         self.cache.assume(Arc::new(waiting.pod.on(&node)));
+        self.cache.assume_storage(&plan, &node);
         self.queue.remove(&waiting.pod.key);
         let (cache, queue, binder) = (self.cache.clone(), self.queue.clone(), self.binder.clone());
         self.tasks.spawn("bind", async move {
-            if let Err(failure) = binder.bind(&waiting.pod, &node).await {
+            let bound = async {
+                if !plan.is_empty() {
+                    binder.bind_volumes(&waiting.pod, &plan, &node, &cache).await?;
+                }
+                binder.bind(&waiting.pod, &node).await
+            };
+            if let Err(failure) = bound.await {
                 cache.forget(&waiting.pod.uid);
+                cache.forget_storage(&plan);
                 if failure.is_final() {
                     debug!(pod = %waiting.pod.key, %failure, "the pod is gone or has a node");
                     return;
@@ -183,4 +196,11 @@ impl Scheduler {
             binder.refused(&pod, &message, "Unschedulable", node.as_deref()).await;
         });
     }
+}
+
+/// What has to be bound before the pod is; nothing for most pods.
+fn volumes_for(pod: &PodInfo, node: &str, snapshot: &Snapshot) -> Plan {
+    let Ok(Some(sorted)) = sorted(pod, snapshot.storage()) else { return Plan::default() };
+    let labels = snapshot.node(node).map(|node| node.labels.clone()).unwrap_or_default();
+    snapshot.storage().plan(&sorted, node, &labels).unwrap_or_default()
 }

@@ -4,6 +4,7 @@ pub(crate) mod affinity;
 pub(crate) mod node;
 pub(crate) mod pod;
 pub(crate) mod resources;
+pub(crate) mod storage;
 
 pub(crate) use self::{
     affinity::{NodeSelector, PodTerm, SpreadConstraint},

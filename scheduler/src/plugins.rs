@@ -7,9 +7,13 @@ mod node_affinity;
 mod node_name;
 mod node_ports;
 mod node_unschedulable;
+mod node_volume_limits;
 mod pod_topology_spread;
 mod resources_fit;
 mod taint_toleration;
+pub(crate) mod volume_binding;
+mod volume_restrictions;
+mod volume_zone;
 
 use crate::framework::Plugin;
 
@@ -30,6 +34,10 @@ const TABLE: &[(Make, i64)] = &[
     (|| Box::new(node_affinity::NodeAffinity), 2),
     (|| Box::new(node_ports::NodePorts), 0),
     (|| Box::new(resources_fit::Fit), 1),
+    (|| Box::new(volume_restrictions::VolumeRestrictions), 0),
+    (|| Box::new(node_volume_limits::NodeVolumeLimits), 0),
+    (|| Box::new(volume_binding::VolumeBinding), 0),
+    (|| Box::new(volume_zone::VolumeZone), 0),
     (|| Box::new(pod_topology_spread::PodTopologySpread), 2),
     (|| Box::new(inter_pod_affinity::InterPodAffinity), 2),
     (|| Box::new(balanced_allocation::BalancedAllocation), 1),

@@ -2,10 +2,17 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use imbl::OrdMap;
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use reconcile::{Change, Informers, Key};
 
-use crate::{cache::Cache, framework::ClusterEvent, model::PodInfo, queue::Queue};
+use crate::{
+    cache::Cache,
+    framework::ClusterEvent,
+    model::{PodInfo, storage::Storage},
+    queue::Queue,
+};
 
 /// The name that a pod asks for.
 pub(crate) fn scheduler_name(pod: &Pod) -> &str {
@@ -22,9 +29,51 @@ pub(crate) async fn follow(informers: &Informers, cache: &Arc<Cache>, queue: &Ar
     nodes.handle(move |change| node(change, &c, &q));
     let (c, q) = (cache.clone(), queue.clone());
     pods.handle(move |change| pod(change, &c, &q, &names));
+    let storage = follow_storage(informers, cache, queue);
     namespaces.synced().await;
     nodes.synced().await;
     pods.synced().await;
+    storage.await;
+}
+
+/// Returns a future that ends after the first complete lists.
+fn follow_storage(informers: &Informers, cache: &Arc<Cache>, queue: &Arc<Queue>) -> impl Future<Output = ()> + use<> {
+    let claims = informers.of::<PersistentVolumeClaim>();
+    let volumes = informers.of::<PersistentVolume>();
+    let classes = informers.of::<StorageClass>();
+    let csi_nodes = informers.of::<CSINode>();
+    let (c, q) = (cache.clone(), queue.clone());
+    claims.handle(move |change| {
+        stored(&c, &q, |s| put(&mut s.claims, Key::of(&**change.object()), change));
+    });
+    let (c, q) = (cache.clone(), queue.clone());
+    volumes.handle(move |change| stored(&c, &q, |s| put(&mut s.volumes, name(change), change)));
+    let (c, q) = (cache.clone(), queue.clone());
+    classes.handle(move |change| stored(&c, &q, |s| put(&mut s.classes, name(change), change)));
+    let (c, q) = (cache.clone(), queue.clone());
+    csi_nodes.handle(move |change| stored(&c, &q, |s| put(&mut s.csi_nodes, name(change), change)));
+    async move {
+        claims.synced().await;
+        volumes.synced().await;
+        classes.synced().await;
+        csi_nodes.synced().await;
+    }
+}
+
+fn stored(cache: &Cache, queue: &Queue, change: impl FnOnce(&mut Storage)) {
+    cache.change_storage(change);
+    queue.happened(ClusterEvent::Storage);
+}
+
+fn name<K: kube::Resource>(change: &Change<K>) -> String {
+    change.object().meta().name.clone().unwrap_or_default()
+}
+
+fn put<I: Ord + Clone, K>(map: &mut OrdMap<I, Arc<K>>, key: I, change: &Change<K>) {
+    match change.is_deleted() {
+        true => map.remove(&key),
+        false => map.insert(key, change.object().clone()),
+    };
 }
 
 fn namespace(change: &Change<Namespace>, cache: &Cache, queue: &Queue) {

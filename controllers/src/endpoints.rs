@@ -41,15 +41,23 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
     };
     let changed = queue.clone();
     controller.endpoints.handle(move |change| {
-        let leader = change.object().metadata.annotations.as_ref().is_some_and(|it| it.contains_key(LEADER));
-        if !leader {
+        // What is deleted is made again for its service. What others make is theirs, also when there is no such service.
+        if change.is_deleted() && !is_lock(change.object()) {
             changed.add(Key::of(&**change.object()));
         }
     });
     controller.backends.synced().await;
     controller.endpoints.synced().await;
+    // Services may have gone while nobody looked.
+    let left = controller.endpoints.list();
+    left.iter().filter(|endpoints| !is_lock(endpoints)).for_each(|endpoints| queue.add(Key::of(&**endpoints)));
     context.work("endpoints-controller", &queue, WORKERS, |key| controller.sync(key)).await;
     Ok(())
+}
+
+/// A lock of some leader election, which only looks like endpoints.
+fn is_lock(endpoints: &Endpoints) -> bool {
+    endpoints.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(LEADER))
 }
 
 impl Controller {

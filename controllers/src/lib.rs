@@ -50,6 +50,7 @@ mod statefulset;
 mod table;
 mod tainteviction;
 mod template;
+mod volumebinder;
 
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 //! Admission gives each a finalizer. Here it is taken away once the object is being deleted and free, and given to
 //! objects that were made without it.
 
-mod plan;
+pub(crate) mod plan;
 #[cfg(test)]
 mod tests;
 

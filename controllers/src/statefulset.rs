@@ -2,6 +2,7 @@
 
 mod plan;
 mod pod;
+mod retention;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +17,10 @@ use kube::{
 };
 use reconcile::{Change, EventType, Informer, Key, Queue, Recorder, controller_of};
 
-use self::plan::{Observed, Plan};
+use self::{
+    plan::{Observed, Plan},
+    retention::Owners,
+};
 use crate::{
     Error, claim,
     context::{Context, Owner, Shared},
@@ -26,6 +30,8 @@ use crate::{
 };
 
 const WORKERS: usize = 5;
+/// Between looks at a claim that has to go before its successor can be made.
+const CLAIM_DELAY: Duration = Duration::from_secs(1);
 const HASH_LABEL: &str = "controller.kubernetes.io/hash";
 
 #[derive(Clone)]
@@ -110,6 +116,9 @@ impl Controller {
             Err(Failure::Error(error)) => return Err(error),
             Err(Failure::Collision) => return self.count_collision(&set).await,
         };
+        if set.metadata.deletion_timestamp.is_none() {
+            self.settle_claims(&set, &mine).await?;
+        }
         let observed = Observed::new(&set, &history, mine, daemon::clock::now());
         let Plan { status, create, delete, again } = plan::plan(&observed);
         let acted = self.act(&set, create, delete).await;
@@ -117,7 +126,7 @@ impl Controller {
         self.clean_up(&set, &history, &observed).await?;
         match acted {
             Err(Error::Api { source, .. }) if is_namespace_terminating(&source) => Ok(None),
-            done => done.map(|()| again),
+            done => done.map(|waits| again.into_iter().chain(waits).min()),
         }
     }
 
@@ -131,15 +140,57 @@ impl Controller {
         claim::settle(&self.client, set, claim::sort(&set.metadata, candidates, wanted)).await
     }
 
-    async fn act(&self, set: &StatefulSet, create: Vec<Pod>, delete: Vec<Arc<Pod>>) -> Result<(), Error> {
+    /// Makes each claim of the set's pods belong to what it is to go with.
+    async fn settle_claims(&self, set: &StatefulSet, pods: &[Arc<Pod>]) -> Result<(), Error> {
+        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+        for pod in pods {
+            for wanted in pod::claims(set, pod) {
+                let name = wanted.name_any();
+                let Some(claim) = self.claims.get(namespace, &name) else { continue };
+                let owners = match retention::owners(set, pod, &claim) {
+                    Owners::Right => continue,
+                    Owners::Wrong(owners) => owners,
+                    Owners::Conflicting(owners) => {
+                        let message = format!(
+                            "PersistentVolumeClaim {name} has a conflicting OwnerReference that acts as a manging controller, the retention policy is ignored for this claim"
+                        );
+                        self.recorder.event(set, EventType::Warning, "ConflictingController", message);
+                        owners
+                    }
+                };
+                let mut changed = (*claim).clone();
+                changed.metadata.owner_references = Some(owners).filter(|owners| !owners.is_empty());
+                let api = Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), namespace);
+                let written = api.replace(&name, &PostParams::default(), &changed).await;
+                written.during("update the owners of volume claim", format_args!("{namespace}/{name}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A claim of this pod goes with the former pod of its name.
+    fn waits_for_claim(&self, set: &StatefulSet, pod: &Pod) -> bool {
+        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+        let mut claims = pod::claims(set, pod).into_iter();
+        let present = |claim: &PersistentVolumeClaim| self.claims.get(namespace, &claim.name_any());
+        claims.any(|claim| present(&claim).is_some_and(|claim| retention::is_leaving(set, pod, &claim)))
+    }
+
+    /// Returns when to look again at what could not be made yet.
+    async fn act(&self, set: &StatefulSet, create: Vec<Pod>, delete: Vec<Arc<Pod>>) -> Result<Option<Duration>, Error> {
+        let mut waits = None;
         for pod in create {
+            if self.waits_for_claim(set, &pod) {
+                waits = Some(CLAIM_DELAY);
+                continue;
+            }
             self.create_claims(set, &pod).await?;
             self.create(set, &pod).await?;
         }
         for pod in delete {
             self.delete(set, &pod).await?;
         }
-        Ok(())
+        Ok(waits)
     }
 
     /// The volumes of a pod that do not exist yet.

@@ -125,6 +125,13 @@ pub(crate) const DESCRIPTORS: &[Descriptor] = &[
     descriptor!("statefulset-controller", "statefulset", "statefulset-controller", true, crate::statefulset::run),
     descriptor!("disruption-controller", "disruption", "disruption-controller", true, crate::disruption::run),
     descriptor!(
+        "persistentvolume-binder-controller",
+        "persistentvolume-binder",
+        "persistent-volume-binder",
+        true,
+        crate::volumebinder::run
+    ),
+    descriptor!(
         "persistentvolumeclaim-protection-controller",
         "pvc-protection",
         "pvc-protection-controller",

@@ -196,8 +196,7 @@ impl World {
     }
 
     fn active_indexes(&self) -> Vec<i32> {
-        let mut active: Vec<i32> =
-            self.pods.iter().filter(|pod| !pods::is_terminal(pod)).filter_map(|pod| index(pod)).collect();
+        let mut active: Vec<i32> = self.pods.iter().filter(|pod| !pods::is_terminal(pod)).filter_map(index).collect();
         active.sort_unstable();
         active
     }

@@ -43,7 +43,7 @@ fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
 }
 
 /// Every claim that a pod names.
-pub(super) fn claims_of(pod: &Pod) -> Vec<Key> {
+pub(crate) fn claims_of(pod: &Pod) -> Vec<Key> {
     let namespace = pod.namespace().unwrap_or_default();
     let names = volumes(pod).filter_map(|volume| claim_of(pod, volume));
     names.map(|(name, _)| Key { namespace: namespace.clone(), name }).collect()

@@ -14,6 +14,7 @@
 
 pub mod containerd;
 mod error;
+#[cfg(feature = "fake")]
 pub mod fake;
 mod process;
 mod runtime;

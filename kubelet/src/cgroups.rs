@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::config;
 use crate::pod::{self, Qos, qos_class};
-use crate::spec::resources::{PodLimits, pod_limits, shares};
+use crate::spec::resources::{PodLimits, shares};
 
 const MOUNT: &str = "/sys/fs/cgroup";
 
@@ -67,13 +67,13 @@ impl Cgroups {
     }
 
     /// Makes a pod's cgroup and sets its limits.
-    pub(crate) fn ensure(&self, pod: &Pod) -> io::Result<()> {
+    pub(crate) fn ensure(&self, pod: &Pod, limits: &PodLimits) -> io::Result<()> {
         if !self.enabled {
             return Ok(());
         }
         let path = self.parent(pod);
         self.make(&path)?;
-        self.apply(&path, &pod_limits(pod))
+        self.apply(&path, limits)
     }
 
     fn hierarchies(&self) -> Vec<PathBuf> {
@@ -218,6 +218,7 @@ mod tests {
 
     use super::*;
     use crate::pod::tests::pod;
+    use crate::spec::resources::pod_limits;
 
     fn cgroups(tree: Tree, mount: &Path) -> Cgroups {
         Cgroups { mount: mount.to_owned(), tree, root: "/host1".into(), enabled: true }
@@ -248,7 +249,7 @@ mod tests {
         let cgroups = cgroups(Tree::V1, directory.path());
         let pod =
             pod(json!({"containers": [{"name": "c", "resources": {"limits": {"cpu": "500m", "memory": "1Gi"}}}]}));
-        cgroups.ensure(&pod).unwrap();
+        cgroups.ensure(&pod, &pod_limits(&pod)).unwrap();
         assert_eq!(std::fs::read_to_string(quota).unwrap(), "50000");
     }
 

@@ -51,6 +51,8 @@ pub struct Config {
     pub thresholds: Thresholds,
     pub images: ImagePolicy,
     pub logs: LogPolicy,
+    /// Kernel settings that pods may have beside the safe ones: names, and prefixes that end with `*`.
+    pub allowed_unsafe_sysctls: Vec<String>,
     pub max_container_backoff: Duration,
     pub serialize_image_pulls: bool,
 }

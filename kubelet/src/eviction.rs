@@ -30,8 +30,10 @@ pub(crate) fn start(kubelet: &Arc<Kubelet>) {
 
 async fn run(kubelet: Arc<Kubelet>) -> Result<(), cri::Error> {
     while pause(&kubelet, PERIOD).await {
-        for view in active(&kubelet) {
-            if let Some(message) = outgrown(&kubelet.config.root_dir, &view.pod) {
+        for view in active(&kubelet).into_iter().filter(|view| has_limited_volumes(&view.pod)) {
+            let (root, pod) = (kubelet.config.root_dir.clone(), view.pod.clone());
+            // Counting files takes as long as there are files.
+            if let Ok(Some(message)) = tokio::task::spawn_blocking(move || outgrown(&root, &pod)).await {
                 evict(&kubelet, &view.pod, message);
             }
         }
@@ -101,12 +103,17 @@ impl Candidate {
     }
 }
 
+fn has_limited_volumes(pod: &Pod) -> bool {
+    let mut volumes = pod::spec(pod).volumes.iter().flatten();
+    volumes.any(|volume| volume.empty_dir.as_ref().is_some_and(|source| source.size_limit.is_some()))
+}
+
 /// The message when an `emptyDir` on disk is larger than its limit.
 fn outgrown(root: &Path, pod: &Pod) -> Option<String> {
     for volume in pod::spec(pod).volumes.iter().flatten() {
         let Some(source) = &volume.empty_dir else { continue };
         let Some(limit) = &source.size_limit else { continue };
-        let parsed = limit.0.parse::<api::quantity::Quantity>().ok()?;
+        let Ok(parsed) = limit.0.parse::<api::quantity::Quantity>() else { continue };
         if source.medium.as_deref().is_some_and(|medium| !medium.is_empty()) || parsed.value() <= 0 {
             continue;
         }
@@ -120,19 +127,22 @@ fn outgrown(root: &Path, pod: &Pod) -> Option<String> {
     None
 }
 
-/// Bytes on disk below a path, links not followed.
+/// Bytes on disk below a path, links not followed. However deep a container nests directories, this does not recurse.
 fn size(path: &Path, left: &mut usize) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     let mut bytes = 0;
-    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-        if *left == 0 {
-            break;
-        }
-        *left -= 1;
-        let Ok(metadata) = entry.metadata() else { continue };
-        bytes += metadata.blocks() * 512;
-        if metadata.is_dir() {
-            bytes += size(&entry.path(), left);
+    let mut directories = vec![path.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            if *left == 0 {
+                return bytes;
+            }
+            *left -= 1;
+            let Ok(metadata) = entry.metadata() else { continue };
+            bytes += metadata.blocks() * 512;
+            if metadata.is_dir() {
+                directories.push(entry.path());
+            }
         }
     }
     bytes

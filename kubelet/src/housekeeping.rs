@@ -17,6 +17,8 @@ use crate::volumes;
 use crate::worker::collect;
 
 const ORPHANS: Duration = Duration::from_secs(30);
+/// Sources that have not said what they want are asked about this often.
+const SOURCES: Duration = Duration::from_millis(200);
 const LOGS: Duration = Duration::from_secs(10);
 const IMAGES: Duration = Duration::from_secs(300);
 /// Grace of containers whose pod is not known any more.
@@ -43,11 +45,20 @@ async fn orphans(kubelet: Arc<Kubelet>, pods: Informer<Pod>) -> Result<(), cri::
     if kubelet.tasks.drain().run(pods.synced()).await.is_none() {
         return Ok(());
     }
+    while kubelet.config.manifest_dir.is_some() && !kubelet.pods.knows_static_pods() {
+        if !pause(&kubelet, SOURCES).await {
+            return Ok(());
+        }
+    }
     loop {
         for uid in orphan_uids(&kubelet).await? {
             tracing::info!(uid, "removing a pod that nobody wants any more");
-            remove(&kubelet, &uid).await?;
+            // One that cannot be removed does not keep the others.
+            if let Err(error) = remove(&kubelet, &uid).await {
+                tracing::warn!(uid, %error, "cannot remove a pod that nobody wants");
+            }
         }
+        collect::remove_dangling_links(&kubelet.config.container_logs_dir);
         for uid in kubelet.cgroups.uids().iter().filter(|uid| !kubelet.pods.contains(uid)) {
             kubelet.cgroups.remove(uid);
         }
@@ -65,9 +76,16 @@ async fn orphan_uids(kubelet: &Kubelet) -> Result<HashSet<String>, cri::Error> {
     let running = running.chain(containers.iter().map(|c| label(&c.labels, LABEL_POD_UID)));
     let entries = std::fs::read_dir(kubelet.config.root_dir.join("pods")).into_iter().flatten().flatten();
     let stored = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let logs = std::fs::read_dir(&kubelet.config.pod_logs_dir).into_iter().flatten().flatten();
+    let logged = logs.filter_map(|entry| Some(entry.file_name().to_string_lossy().rsplit_once('_')?.1.to_owned()));
     // Listed first, compared after: a pod that appears in between is known by then.
-    let uids: HashSet<String> = running.chain(stored).collect();
-    Ok(uids.into_iter().filter(|uid| !uid.is_empty() && !kubelet.pods.contains(uid)).collect())
+    let uids: HashSet<String> = running.chain(stored).chain(logged).collect();
+    Ok(uids.into_iter().filter(|uid| is_uid(uid) && !kubelet.pods.contains(uid)).collect())
+}
+
+/// Labels and directories can say anything; a uid is one plain part of a path.
+fn is_uid(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 async fn remove(kubelet: &Kubelet, uid: &str) -> Result<(), cri::Error> {
@@ -102,7 +120,10 @@ async fn images(kubelet: Arc<Kubelet>) -> Result<(), cri::Error> {
         let Some(excess) = gc::excess(disk.capacity, disk.available, high, low) else { continue };
         for id in gc::victims(&seen, &images, &used, excess, policy.min_age, now) {
             tracing::info!(image = id, "removing an unused image: the disk is full");
-            kubelet.runtime.remove_image(&id).await?;
+            // In use since it was listed, perhaps: the others go all the same.
+            if let Err(error) = kubelet.runtime.remove_image(&id).await {
+                tracing::warn!(image = id, %error, "cannot remove an unused image");
+            }
         }
     }
     Ok(())
@@ -116,4 +137,18 @@ fn used(containers: &[v1::Container], images: &[v1::Image]) -> HashSet<String> {
         image.map_or_else(|| reference.clone(), |image| image.id.clone())
     };
     containers.iter().map(named).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uids() {
+        for (text, is) in
+            [("5f0c-a1", true), ("0123abcd", true), ("", false), ("..", false), ("a/b", false), ("../../etc", false)]
+        {
+            assert_eq!(is_uid(text), is, "{text}");
+        }
+    }
 }

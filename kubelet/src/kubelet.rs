@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use cri::Runtime;
+use k8s_openapi::api::core::v1::Node;
 use kube::Client;
-use reconcile::Recorder;
+use reconcile::{Informer, Recorder};
 
 use crate::backoff::Backoffs;
 use crate::cgroups::Cgroups;
@@ -33,6 +34,8 @@ pub(crate) struct Kubelet {
     pub pods: Pods,
     pub statuses: Statuses,
     pub machine: Machine,
+    /// The node's own object, when the API has told it.
+    pub node: Informer<Node>,
     pub runtime_state: RuntimeState,
     /// Restarts of crashing containers, by `<pod uid>_<container>`.
     pub crashes: Backoffs,
@@ -48,11 +51,8 @@ impl Kubelet {
     }
 
     pub(crate) fn allocatable(&self) -> Allocatable {
-        Allocatable {
-            milli_cpu: self.machine.milli_cpu,
-            memory_bytes: self.machine.memory_bytes,
-            ephemeral_bytes: self.machine.ephemeral_bytes(&self.config.root_dir),
-        }
+        let (milli_cpu, memory_bytes) = self.machine.allocatable(&self.config);
+        Allocatable { milli_cpu, memory_bytes, ephemeral_bytes: self.machine.ephemeral_bytes(&self.config.root_dir) }
     }
 
     /// The host's file is read anew each time: it changes with the host's network.

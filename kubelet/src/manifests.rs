@@ -1,6 +1,9 @@
 //! Static pods: manifests in a directory, run without being asked for by the API, and shown there as mirrors.
 
+mod references;
+
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +22,8 @@ use crate::statuses;
 
 /// The directory is read this often: a notification would not tell about network file systems.
 const PERIOD: Duration = Duration::from_secs(5);
+/// As upstream's limit.
+const MAX_MANIFEST_BYTES: u64 = 10 << 20;
 const HASH: &str = "kubernetes.io/config.hash";
 const SOURCE: &str = "kubernetes.io/config.source";
 const SEEN: &str = "kubernetes.io/config.seen";
@@ -35,24 +40,16 @@ pub(crate) fn start(kubelet: &Arc<Kubelet>) {
 }
 
 async fn run(kubelet: Arc<Kubelet>) -> Result<(), std::convert::Infallible> {
-    let mut known: BTreeMap<String, Arc<Pod>> = BTreeMap::new();
+    let directory = kubelet.config.manifest_dir.clone().unwrap_or_default();
     loop {
-        let found = kubelet.config.manifest_dir.as_deref().map(|dir| read(dir, &kubelet)).unwrap_or_default();
-        for (uid, pod) in &known {
-            if !found.contains_key(uid) {
-                Pods::remove(&kubelet, pod);
+        match read(&directory, &kubelet.config.node_name) {
+            Ok(found) => {
+                take(&kubelet, &found);
+                kubelet.pods.static_pods_are_known();
+                mirror(&kubelet, &found).await;
             }
-        }
-        for (uid, pod) in &found {
-            // A changed manifest is another pod of the same name: it waits for the old one's end.
-            if !known.contains_key(uid) && previous_is_gone(&kubelet, pod, uid) {
-                Pods::apply(&kubelet, pod);
-                known.insert(uid.clone(), pod.clone());
-            }
-        }
-        known.retain(|uid, _| found.contains_key(uid));
-        if let Err(error) = mirror(&kubelet, &known).await {
-            tracing::warn!(%error, "cannot bring mirror pods up to date");
+            // That nothing can be read does not say that nothing is wanted.
+            Err(error) => tracing::warn!(%error, path = %directory.display(), "cannot read the static pods' manifests"),
         }
         if !pause(&kubelet, PERIOD).await {
             return Ok(());
@@ -60,27 +57,53 @@ async fn run(kubelet: Arc<Kubelet>) -> Result<(), std::convert::Infallible> {
     }
 }
 
-fn previous_is_gone(kubelet: &Kubelet, pod: &Pod, uid: &str) -> bool {
-    let same_name = kubelet.pods.find(pod::namespace(pod), pod::name(pod), None);
-    same_name.is_none_or(|view| pod::uid(&view.pod) == uid)
+/// Brings the static pods that there are to those that were found.
+fn take(kubelet: &Arc<Kubelet>, found: &BTreeMap<String, Arc<Pod>>) {
+    for view in kubelet.pods.list().into_iter().filter(|view| pod::is_static(&view.pod)) {
+        if !found.contains_key(pod::uid(&view.pod)) {
+            Pods::remove(kubelet, &view.pod);
+        }
+    }
+    for pod in found.values() {
+        // A changed manifest is another pod of the same name, and one that comes back a new life of the same pod:
+        // both wait for the earlier one's end.
+        if kubelet.pods.find(pod::namespace(pod), pod::name(pod), None).is_none() {
+            Pods::apply(kubelet, pod);
+        }
+    }
 }
 
-fn read(directory: &Path, kubelet: &Kubelet) -> BTreeMap<String, Arc<Pod>> {
+/// By uid. A directory that does not exist holds nothing; one that cannot be read is an error.
+fn read(directory: &Path, node: &str) -> std::io::Result<BTreeMap<String, Arc<Pod>>> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        entries => entries?,
+    };
     let mut pods = BTreeMap::new();
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+    for entry in entries {
+        let entry = entry?;
         let path = entry.path();
         if entry.file_name().to_string_lossy().starts_with('.') || !path.is_file() {
             continue;
         }
-        let parsed = std::fs::read_to_string(&path).map_err(|error| error.to_string());
-        match parsed.and_then(|text| parse(&text, &kubelet.config.node_name)) {
+        match text_of(&path).and_then(|text| parse(&text, node)) {
             Ok(pod) => {
                 pods.insert(pod::uid(&pod).to_owned(), Arc::new(pod));
             }
             Err(error) => tracing::warn!(path = %path.display(), error, "cannot use a manifest"),
         }
     }
-    pods
+    Ok(pods)
+}
+
+fn text_of(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let read = file.take(MAX_MANIFEST_BYTES + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    if u64::try_from(read).unwrap_or(u64::MAX) > MAX_MANIFEST_BYTES {
+        return Err(format!("the manifest is larger than {MAX_MANIFEST_BYTES} bytes"));
+    }
+    Ok(text)
 }
 
 /// A pod as the API would have made it, with a uid that depends on nothing but the text and the node.
@@ -88,6 +111,9 @@ fn parse(text: &str, node: &str) -> Result<Pod, String> {
     let mut tree: api::Value = serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?;
     if tree.get("kind").and_then(api::Value::as_str) != Some("Pod") {
         return Err("the manifest is no pod".into());
+    }
+    if !tree.get("metadata").is_some_and(api::Value::is_object) {
+        return Err("the manifest's metadata is no object".into());
     }
     let name = api::meta::name(&tree).to_owned();
     let hash: String = Sha256::digest(format!("{node}\n{text}")).iter().take(16).map(|b| format!("{b:02x}")).collect();
@@ -97,6 +123,9 @@ fn parse(text: &str, node: &str) -> Result<Pod, String> {
     }
     complete(&mut tree)?;
     let mut pod: Pod = serde_json::from_value(tree).map_err(|error| error.to_string())?;
+    if let Some(resource) = references::of(&pod) {
+        return Err(format!("static pods may not reference {resource}"));
+    }
     let spec = pod.spec.get_or_insert_default();
     spec.node_name = Some(node.to_owned());
     if spec.priority_class_name.as_deref() == Some(NODE_CRITICAL) {
@@ -137,22 +166,26 @@ fn complete(tree: &mut api::Value) -> Result<(), String> {
     if errors.is_empty() { Ok(()) } else { Err(format!("{errors:?}")) }
 }
 
-/// Makes missing mirrors, replaces outdated ones, removes those of pods that are gone.
-async fn mirror(kubelet: &Kubelet, known: &BTreeMap<String, Arc<Pod>>) -> Result<(), kube::Error> {
-    let wanted = |mirror: &Pod| known.contains_key(pod::annotation(mirror, MIRROR).unwrap_or_default());
+/// Makes missing mirrors, replaces outdated ones, removes those of pods that are gone. One that fails does not stop the
+/// others: the next pass tries again.
+async fn mirror(kubelet: &Kubelet, found: &BTreeMap<String, Arc<Pod>>) {
+    let wanted = |mirror: &Pod| found.contains_key(pod::annotation(mirror, MIRROR).unwrap_or_default());
     for mirror in kubelet.pods.mirrors() {
-        let stale = !wanted(&mirror) || pod::is_deleted(&mirror);
-        if stale {
-            let api: Api<Pod> = Api::namespaced(kubelet.client.clone(), pod::namespace(&mirror));
-            statuses::delete(&api, &mirror).await?;
+        if wanted(&mirror) && !pod::is_deleted(&mirror) {
+            continue;
+        }
+        let api: Api<Pod> = Api::namespaced(kubelet.client.clone(), pod::namespace(&mirror));
+        if let Err(error) = statuses::delete(&api, &mirror).await {
+            tracing::warn!(pod = pod::describe(&mirror), %error, "cannot remove a mirror pod");
         }
     }
-    for (uid, pod) in known {
-        if kubelet.pods.mirror(pod).is_none() {
-            create(kubelet, uid, pod).await?;
+    for (uid, pod) in found.iter().filter(|(uid, _)| kubelet.pods.contains(uid)) {
+        if kubelet.pods.mirror(pod).is_none()
+            && let Err(error) = create(kubelet, uid, pod).await
+        {
+            tracing::warn!(pod = pod::describe(pod), %error, "cannot make a mirror pod");
         }
     }
-    Ok(())
 }
 
 async fn create(kubelet: &Kubelet, uid: &str, pod: &Pod) -> Result<(), kube::Error> {
@@ -198,5 +231,30 @@ mod tests {
         assert!(parse("kind: Pod\nmetadata: {name: x}\nspec: {containers: []}", "n").is_err());
         assert!(parse("kind: Service\nmetadata: {name: x}", "n").is_err());
         assert!(parse("[", "n").is_err());
+        for metadata in ["5", "[]", "null", "text"] {
+            assert!(parse(&format!("kind: Pod\nmetadata: {metadata}\nspec: {{}}"), "n").is_err(), "{metadata}");
+        }
+        assert!(parse("kind: Pod\nmetadata: {name: x}\nspec: 7", "n").is_err());
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_read_is_no_empty_one() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(read(&directory.path().join("absent"), "n").unwrap().is_empty());
+        let file = directory.path().join("file");
+        std::fs::write(&file, TEXT).unwrap();
+        assert!(read(&file, "n").is_err(), "no directory");
+        std::fs::write(directory.path().join("garbage"), [0xff, 0xfe, 0]).unwrap();
+        std::fs::write(directory.path().join(".hidden"), TEXT).unwrap();
+        std::os::unix::fs::symlink("nowhere", directory.path().join("dangling")).unwrap();
+        let found = read(directory.path(), "n").unwrap();
+        assert_eq!(found.values().map(|pod| pod::name(pod)).collect::<Vec<_>>(), ["web-n"]);
+    }
+
+    #[test]
+    fn a_manifest_that_is_too_large_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(MAX_MANIFEST_BYTES + 1).unwrap();
+        assert!(text_of(file.path()).unwrap_err().contains("larger"));
     }
 }

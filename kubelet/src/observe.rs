@@ -72,8 +72,16 @@ fn termination_message(status: &v1::ContainerStatus, observed: &Observed) -> Str
 
 fn last_bytes(path: &Path) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = std::fs::File::open(path)?;
-        let length = file.metadata()?.len();
+        use std::os::unix::fs::OpenOptionsExt as _;
+        // A volume may lie where the message is expected, with anything in it: neither wait for a pipe nor follow a link.
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        let flags = i32::try_from(flags.bits()).unwrap_or_default();
+        let mut file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(std::io::Error::other("it is no regular file"));
+        }
+        let length = metadata.len();
         file.seek(SeekFrom::Start(length.saturating_sub(MAX_MESSAGE_BYTES)))?;
         let mut bytes = Vec::new();
         file.take(MAX_MESSAGE_BYTES).read_to_end(&mut bytes)?;
@@ -83,5 +91,24 @@ fn last_bytes(path: &Path) -> String {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => format!("Error on reading termination log {}: {error}", path.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_are_read_from_plain_files_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        std::fs::write(at("plain"), "x".repeat(5000)).unwrap();
+        assert_eq!(last_bytes(&at("plain")).len(), 4096);
+        assert_eq!(last_bytes(&at("absent")), "");
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), rustix::fs::Mode::RWXU).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", at("link")).unwrap();
+        for name in ["pipe", "link"] {
+            assert!(last_bytes(&at(name)).starts_with("Error on reading termination log"), "{name}");
+        }
     }
 }

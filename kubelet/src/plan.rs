@@ -4,8 +4,11 @@
 //! containers one after the other (sidecars keep running), then the regular ones, each restarted by policy.
 
 mod init;
+mod resize;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
+
+pub(crate) use resize::{Resize, add as add_resizes};
 
 use crate::observed::{Observed, PodObserved, State};
 use crate::pod;
@@ -54,6 +57,8 @@ pub(crate) struct Actions {
     pub to_start: Vec<usize>,
     pub ephemeral_to_start: Vec<usize>,
     pub to_kill: Vec<Kill>,
+    /// Containers that go on running with other resources.
+    pub to_resize: Vec<Resize>,
 }
 
 impl Actions {
@@ -65,6 +70,7 @@ impl Actions {
             && self.to_start.is_empty()
             && self.ephemeral_to_start.is_empty()
             && self.to_kill.is_empty()
+            && self.to_resize.is_empty()
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Desired {
 #[derive(Debug, Clone)]
 pub(crate) struct View {
     pub pod: Arc<Pod>,
+    /// The same with the resources that it was given, once its worker has looked.
+    pub allocated: Option<Arc<Pod>>,
     pub status: PodStatus,
     /// Its containers have ended for good.
     pub is_finished: bool,
@@ -48,6 +50,8 @@ pub(crate) struct Pods {
     entries: Mutex<HashMap<String, Entry>>,
     /// No new workers: the node agent ends. Changed and read under the lock of the entries.
     is_closed: AtomicBool,
+    /// The manifests of static pods have been read.
+    static_pods_known: AtomicBool,
     /// The API's images of static pods, by namespace and name.
     mirrors: Mutex<BTreeMap<(String, String), Arc<Pod>>>,
 }
@@ -85,7 +89,7 @@ impl Pods {
         let desired = Desired { pod: pod.clone(), gone: false, verdict: None };
         let (sender, receiver) = watch::channel(desired);
         let wake = Arc::new(Notify::new());
-        let view = View { pod: pod.clone(), status: pod::status(pod).clone(), is_finished: false };
+        let view = View { pod: pod.clone(), allocated: None, status: pod::status(pod).clone(), is_finished: false };
         let view = Arc::new(Mutex::new(view));
         let run = worker::run(kubelet.clone(), uid.clone(), receiver, wake.clone(), view.clone());
         let worker = kubelet.tasks.spawn_owned("pod", run);
@@ -103,8 +107,17 @@ impl Pods {
             return;
         }
         if let Some(entry) = kubelet.pods.entries.lock().get(pod::uid(pod)) {
-            entry.desired.send_modify(|desired| desired.gone = true);
+            entry.desired.send_if_modified(|desired| !std::mem::replace(&mut desired.gone, true));
         }
+    }
+
+    /// The manifests were read once: a pod that is not known by now is wanted by none of them.
+    pub(crate) fn static_pods_are_known(&self) {
+        self.static_pods_known.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn knows_static_pods(&self) -> bool {
+        self.static_pods_known.load(Ordering::Relaxed)
     }
 
     /// The pod has to end.

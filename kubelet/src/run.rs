@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cri::{Containerd, Runtime};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::runtime::watcher;
 use reconcile::{Change, Informers, Recorder};
 
@@ -90,6 +90,8 @@ async fn assemble(
 ) -> Result<Arc<Kubelet>, Error> {
     let version = runtime.version().await?;
     let recorder = Recorder::new(client.clone(), tasks, "kubelet", Some(&config.node_name));
+    let own = watcher::Config::default().fields(&format!("metadata.name={}", config.node_name));
+    let node = informers.of_selected::<Node>(own, None);
     Ok(Arc::new(Kubelet {
         objects: Objects::new(client.clone(), informers.of::<Service>()),
         images: Images::new(runtime.clone(), config.serialize_image_pulls),
@@ -101,6 +103,7 @@ async fn assemble(
         machine: Machine::read(&version),
         runtime_state: RuntimeState::new(),
         crashes: Backoffs::new(Duration::from_secs(10), config.max_container_backoff),
+        node,
         recorder,
         tasks: tasks.clone(),
         config,

@@ -68,12 +68,12 @@ fn internal(message: impl Into<String>) -> Failure {
 /// Listens; serves as tasks of the node agent.
 pub(crate) async fn start(kubelet: &Arc<Kubelet>) -> Result<(), Error> {
     let settings = &kubelet.config.server;
-    let acceptor = tls::acceptor(&kubelet.config)?;
+    let acceptors = tls::Acceptors::new(&kubelet.config)?;
     let address = settings.address;
     let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
     let context = Context { access: Arc::new(Access::new(kubelet)), kubelet: kubelet.clone() };
     let shared = kubelet.clone();
-    kubelet.tasks.spawn("server", async move { serve(shared, listener, acceptor, router(context)).await });
+    kubelet.tasks.spawn("server", async move { serve(shared, listener, acceptors, router(context)).await });
     if let Some(address) = kubelet.config.healthz {
         let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
         let drain = kubelet.tasks.drain().clone();
@@ -133,7 +133,7 @@ async fn guard(
     }
 }
 
-async fn serve(kubelet: Arc<Kubelet>, listener: TcpListener, acceptor: TlsAcceptor, router: Router) {
+async fn serve(kubelet: Arc<Kubelet>, listener: TcpListener, acceptors: tls::Acceptors, router: Router) {
     let permits = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
     let drain = kubelet.tasks.drain().clone();
     loop {
@@ -147,7 +147,7 @@ async fn serve(kubelet: Arc<Kubelet>, listener: TcpListener, acceptor: TlsAccept
                 continue;
             }
         };
-        let (acceptor, router, drain) = (acceptor.clone(), router.clone(), drain.clone());
+        let (acceptor, router, drain) = (acceptors.current(), router.clone(), drain.clone());
         kubelet.tasks.spawn("connection", async move {
             let _permit = permit;
             drain.run(connection(accepted, acceptor, router)).await;

@@ -7,10 +7,10 @@ mod containers;
 mod patch;
 mod phase;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{HostIP, Pod, PodCondition, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{HostIP, Pod, PodCondition, PodIP, PodStatus, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub(crate) use patch::patch;
@@ -18,6 +18,7 @@ pub(crate) use patch::patch;
 use crate::observed::PodObserved;
 use crate::plan::ProbeResult;
 use crate::pod;
+use crate::worker::Progress;
 
 /// Why a container could not be started, until it can.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,9 @@ pub(crate) struct Inputs<'a> {
     pub waiting: &'a HashMap<String, WaitingReason>,
     pub readiness: &'a dyn Readiness,
     pub verdict: Option<&'a Verdict>,
+    /// What containers have, by the runtime's id; none when that is not kept.
+    pub actuated: Option<&'a BTreeMap<String, ResourceRequirements>>,
+    pub resize: &'a Progress,
     /// The containers will not be restarted, whatever the policy.
     pub is_terminal: bool,
     pub host_ips: &'a [String],

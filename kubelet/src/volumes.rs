@@ -2,8 +2,10 @@
 
 mod atomic;
 mod mount;
+mod ownership;
 mod payload;
 mod subpath;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -108,7 +110,7 @@ async fn claimed(
     }
     if let Some(source) = &spec.local {
         let path = PathBuf::from(&source.path);
-        atomic::set_group(&path, group, read_only).map_err(|error| error.to_string())?;
+        ownership::set_group(&path, group, read_only).map_err(|error| error.to_string())?;
         return Ok(Mounted { path, read_only });
     }
     Err(format!("persistent volume {bound:?} is of a kind that this node does not support"))

@@ -11,6 +11,7 @@ mod admit;
 pub(crate) mod collect;
 mod hooks;
 mod kill;
+mod resize;
 mod start;
 
 use std::collections::HashMap;
@@ -31,7 +32,9 @@ use crate::pod;
 use crate::pods::{Desired, View};
 use crate::probe::PodProbes;
 use crate::status::{self, Verdict, WaitingReason};
-use crate::volumes;
+use crate::volumes::{self, Volumes};
+
+pub(crate) use resize::Progress;
 
 /// A pod is looked at this often even when nothing happens: volumes are refreshed, drift is found.
 const RESYNC: Duration = Duration::from_secs(60);
@@ -73,6 +76,13 @@ pub(crate) struct Worker {
     /// This node cannot run the pod: it never gets containers.
     is_rejected: bool,
     mount_failures: u32,
+    /// What was mounted last: a volume that cannot be refreshed stays as it is.
+    volumes: Option<Volumes>,
+    /// What the pod was given, and what its containers have; none before the first look.
+    ledger: Option<resize::Ledger>,
+    /// The ledger as it was written last.
+    written: Option<resize::Ledger>,
+    resize: Progress,
 }
 
 pub(crate) async fn run(
@@ -94,6 +104,10 @@ pub(crate) async fn run(
         is_admitted: false,
         is_rejected: false,
         mount_failures: 0,
+        volumes: None,
+        ledger: None,
+        written: None,
+        resize: Progress::default(),
     };
     let mut quick_turns = 0;
     loop {
@@ -181,6 +195,7 @@ impl Worker {
     }
 
     async fn sync(&mut self, pod: &Arc<Pod>) -> Next {
+        let pod = &self.allocate(pod);
         let observed = match observe::pod(&*self.kubelet.runtime, &self.uid).await {
             Ok(observed) => observed,
             Err(error) => {
@@ -213,11 +228,11 @@ impl Worker {
         // What runs or has run already was admitted once, by an earlier run of this program.
         let is_new = !self.is_admitted && observed.sandboxes.is_empty() && self.status.start_time.is_none();
         if self.verdict.is_none() && is_new {
-            self.verdict = admit::check(&self.kubelet, pod);
+            self.verdict = admit::check(&self.kubelet, pod).map(|(reason, message)| {
+                self.events(pod).pod(EventType::Warning, &reason, &message);
+                Verdict { reason, message: format!("Pod was rejected: {message}") }
+            });
             self.is_rejected = self.verdict.is_some();
-            if let Some(verdict) = &self.verdict {
-                self.events(pod).pod(EventType::Warning, &verdict.reason, &verdict.message);
-            }
         }
         self.is_admitted = true;
         self.verdict.is_some()
@@ -239,7 +254,7 @@ impl Worker {
             self.events(pod).pod(EventType::Warning, "NetworkNotReady", &format!("network is not ready: {problem}"));
             return Err(RETRY);
         }
-        if let Err(error) = self.kubelet.cgroups.ensure(pod) {
+        if let Err(error) = self.kubelet.cgroups.ensure(pod, &self.pod_limits(pod, &observed)) {
             let message = format!("unable to ensure pod container exists: {error}");
             self.events(pod).pod(EventType::Warning, "FailedCreatePodContainer", &message);
             return Err(RETRY);
@@ -250,22 +265,33 @@ impl Worker {
             self.events(pod).pod(EventType::Warning, "Failed", &message);
             return Err(RETRY);
         }
+        self.write_ledger(Some(&observed));
         let ips = if observed.ips().is_empty() && pod::is_host_network(pod) {
             self.kubelet.host_ips()
         } else {
             observed.ips()
         };
-        let volumes = match volumes::prepare(&self.kubelet, pod, &ips).await {
-            Ok(volumes) => volumes,
-            Err(failure) => {
-                self.events(pod).pod(EventType::Warning, "FailedMount", &failure.to_string());
-                let delay = RETRY_MOUNT * (1 << self.mount_failures.min(5));
-                self.mount_failures += 1;
-                return Err(delay.min(RETRY));
-            }
-        };
-        self.mount_failures = 0;
+        let volumes = self.prepare_volumes(pod, &ips).await?;
         Ok(self.act(pod, observed, &volumes).await)
+    }
+
+    async fn prepare_volumes(&mut self, pod: &Arc<Pod>, ips: &[String]) -> Result<Volumes, Duration> {
+        let failure = match volumes::prepare(&self.kubelet, pod, ips).await {
+            Ok(volumes) => {
+                self.mount_failures = 0;
+                self.volumes = Some(volumes.clone());
+                return Ok(volumes);
+            }
+            Err(failure) => failure,
+        };
+        self.events(pod).pod(EventType::Warning, "FailedMount", &failure.to_string());
+        // What its containers have already been started with is there still, and is what they are started with again.
+        if let Some(volumes) = &self.volumes {
+            return Ok(volumes.clone());
+        }
+        let delay = RETRY_MOUNT * (1 << self.mount_failures.min(5));
+        self.mount_failures += 1;
+        Err(delay.min(RETRY))
     }
 
     /// Derives the status and hands it on.
@@ -275,6 +301,7 @@ impl Worker {
         let is_finished = self.stage == Stage::Terminated;
         {
             let mut view = self.view.lock();
+            view.allocated = Some(pod.clone());
             view.status = status.clone();
             view.is_finished = is_finished;
         }
@@ -294,6 +321,8 @@ impl Worker {
             waiting: &self.waiting,
             readiness: &probes,
             verdict: self.verdict.as_ref(),
+            actuated: self.ledger.as_ref().map(resize::Ledger::actuated),
+            resize: &self.resize,
             is_terminal,
             host_ips: &self.kubelet.host_ips(),
             now,

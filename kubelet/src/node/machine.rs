@@ -15,6 +15,7 @@ pub(crate) struct Machine {
     pub milli_cpu: i64,
     pub memory_bytes: i64,
     pub info: NodeSystemInfo,
+    pub has_apparmor: bool,
 }
 
 fn read(path: &str) -> String {
@@ -60,7 +61,12 @@ impl Machine {
             system_uuid: read("/sys/class/dmi/id/product_uuid"),
             ..NodeSystemInfo::default()
         };
-        Self { milli_cpu: i64::try_from(cpus).unwrap_or(1) * 1000, memory_bytes: memory("MemTotal:"), info }
+        Self {
+            milli_cpu: i64::try_from(cpus).unwrap_or(1) * 1000,
+            memory_bytes: memory("MemTotal:"),
+            info,
+            has_apparmor: read("/sys/module/apparmor/parameters/enabled").starts_with('Y'),
+        }
     }
 
     pub(crate) fn memory_available() -> i64 {

@@ -40,7 +40,9 @@ impl Peer {
     pub(super) fn of(connection: &rustls::ServerConnection) -> Self {
         let first = connection.peer_certificates().and_then(|chain| chain.first());
         let certificate = first.and_then(|der| pki::Certificate::from_der(der).ok());
-        let user = certificate.map(|certificate| User {
+        // A certificate without a name says nothing about who shows it.
+        let named = certificate.filter(|certificate| !certificate.common_name.is_empty());
+        let user = named.map(|certificate| User {
             name: certificate.common_name,
             groups: certificate.organizations,
             ..User::default()

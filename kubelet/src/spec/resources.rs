@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cri::v1;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::pod::{self, Qos, qos_class};
@@ -56,6 +56,37 @@ pub(crate) fn container(pod: &Pod, container: &Container, memory_capacity: i64) 
     }
 }
 
+/// As [`container`], for one that runs: a limit that is gone has to be lifted, and its OOM score stays.
+pub(crate) fn update(pod: &Pod, of: &Container, memory_capacity: i64) -> v1::LinuxContainerResources {
+    let unlimited = |value: i64| if value == 0 { -1 } else { value };
+    let made = container(pod, of, memory_capacity);
+    v1::LinuxContainerResources {
+        cpu_quota: unlimited(made.cpu_quota),
+        memory_limit_in_bytes: unlimited(made.memory_limit_in_bytes),
+        ..made
+    }
+}
+
+/// Whether two sets of resources differ in one resource's request or limit. Amounts count, not how they are written.
+pub(crate) fn differ(a: &ResourceRequirements, b: &ResourceRequirements, name: &str) -> bool {
+    let amounts = |r: &ResourceRequirements| {
+        let amount = |list: Option<&BTreeMap<String, Quantity>>| {
+            if name == "cpu" {
+                parsed(list, name).map(|q| q.milli_value())
+            } else {
+                parsed(list, name).map(|q| q.value())
+            }
+        };
+        (amount(r.requests.as_ref()), amount(r.limits.as_ref()))
+    };
+    amounts(a) != amounts(b)
+}
+
+/// In cpu and memory, which are what can be changed.
+pub(crate) fn are_equal(a: &ResourceRequirements, b: &ResourceRequirements) -> bool {
+    !differ(a, b, "cpu") && !differ(a, b, "memory")
+}
+
 pub(crate) fn oom_score(pod: &Pod, container: &Container, memory_capacity: i64) -> i64 {
     if pod::spec(pod).priority.is_some_and(|priority| priority >= NODE_CRITICAL) {
         return GUARANTEED_SCORE;
@@ -87,21 +118,40 @@ pub(crate) struct PodLimits {
     pub memory: Option<i64>,
 }
 
+impl PodLimits {
+    /// The wider of both in everything; no limit is the widest.
+    pub(crate) fn at_least(self, other: &Self) -> Self {
+        let wider = |a: Option<i64>, b: Option<i64>| Some(a?.max(b?));
+        Self {
+            shares: self.shares.max(other.shares),
+            quota: wider(self.quota, other.quota),
+            period: self.period,
+            memory: wider(self.memory, other.memory),
+        }
+    }
+}
+
 /// Sums over containers; a limit only when every container has one.
 pub(crate) fn pod_limits(pod: &Pod) -> PodLimits {
-    let request = total(pod, |c| {
-        let resources = c.resources.as_ref();
-        let requested = milli(resources.and_then(|r| r.requests.as_ref()), "cpu");
-        if requested == 0 { milli(resources.and_then(|r| r.limits.as_ref()), "cpu") } else { requested }
-    });
+    let overhead = pod::spec(pod).overhead.as_ref();
+    let of_pod = pod::spec(pod).resources.as_ref();
+    let summed = || {
+        total(pod, |c| {
+            let resources = c.resources.as_ref();
+            let requested = milli(resources.and_then(|r| r.requests.as_ref()), "cpu");
+            if requested == 0 { milli(resources.and_then(|r| r.limits.as_ref()), "cpu") } else { requested }
+        })
+    };
+    let asked = milli(of_pod.and_then(|r| r.requests.as_ref()), "cpu");
+    let request = if asked > 0 { asked } else { summed() } + milli(overhead, "cpu");
     let limit = |name: &str, value: fn(Option<&BTreeMap<String, Quantity>>, &str) -> i64| {
-        let of_pod = value(pod::spec(pod).resources.as_ref().and_then(|r| r.limits.as_ref()), name);
+        let of_pod = value(of_pod.and_then(|r| r.limits.as_ref()), name);
         if of_pod > 0 {
-            return Some(of_pod);
+            return Some(of_pod + value(overhead, name));
         }
         let one = |c: &Container| value(c.resources.as_ref().and_then(|r| r.limits.as_ref()), name);
         let all = pod::all_containers(pod).all(|c| one(c) > 0);
-        all.then(|| total(pod, one))
+        all.then(|| total(pod, one) + value(overhead, name))
     };
     PodLimits {
         shares: shares(request),
@@ -109,6 +159,29 @@ pub(crate) fn pod_limits(pod: &Pod) -> PodLimits {
         period: PERIOD_MICROSECONDS,
         memory: limit("memory", whole),
     }
+}
+
+/// What a pod asks for, with what its runtime takes beside it: milli-cpu, and whole units of everything else.
+pub(crate) fn requests(pod: &Pod) -> BTreeMap<String, i64> {
+    let spec = pod::spec(pod);
+    let value = |list: Option<&BTreeMap<String, Quantity>>, name: &str| {
+        if name == "cpu" { milli(list, name) } else { whole(list, name) }
+    };
+    let lists = |c: &Container| c.resources.as_ref().and_then(|r| r.requests.clone()).unwrap_or_default();
+    let mut names: std::collections::BTreeSet<String> =
+        pod::all_containers(pod).flat_map(|c| lists(c).into_keys()).collect();
+    let of_pod = spec.resources.as_ref().and_then(|r| r.requests.as_ref());
+    names.extend(of_pod.into_iter().chain(spec.overhead.as_ref()).flat_map(|list| list.keys().cloned()));
+    let one = |name: String| {
+        let summed = || total(pod, |c| value(c.resources.as_ref().and_then(|r| r.requests.as_ref()), &name));
+        let asked = match of_pod {
+            Some(list) if list.contains_key(&name) => value(of_pod, &name),
+            _ => summed(),
+        };
+        let amount = asked.saturating_add(value(spec.overhead.as_ref(), &name));
+        (name, amount)
+    };
+    names.into_iter().map(one).collect()
 }
 
 /// What a pod needs at most at a time: init containers run one by one beside the sidecars before them.

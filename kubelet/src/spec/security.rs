@@ -6,7 +6,9 @@ use cri::v1::{
     self, Capability, Int64Value, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, NamespaceMode,
     NamespaceOption, SeLinuxOption, SecurityProfile, security_profile::ProfileType,
 };
-use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SELinuxOptions, SeccompProfile, SecurityContext};
+use k8s_openapi::api::core::v1::{
+    AppArmorProfile, Container, Pod, PodSecurityContext, SELinuxOptions, SeccompProfile, SecurityContext,
+};
 
 use crate::pod;
 
@@ -138,6 +140,7 @@ pub(crate) fn container(
         masked_paths: paths(&MASKED),
         readonly_paths: paths(&READ_ONLY),
         seccomp: Some(seccomp(own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref()), seccomp_root)?),
+        apparmor: own.app_armor_profile.as_ref().or(of_pod.app_armor_profile.as_ref()).map(apparmor),
         ..LinuxContainerSecurityContext::default()
     })
 }
@@ -149,6 +152,16 @@ fn capabilities(own: &SecurityContext) -> Option<Capability> {
         drop_capabilities: capabilities.drop.clone().unwrap_or_default(),
         ..Capability::default()
     })
+}
+
+/// Asked for only where the host has it: a pod that needs it is refused elsewhere.
+fn apparmor(profile: &AppArmorProfile) -> SecurityProfile {
+    let kind = match profile.type_.as_str() {
+        "RuntimeDefault" => ProfileType::RuntimeDefault,
+        "Localhost" => ProfileType::Localhost,
+        _ => ProfileType::Unconfined,
+    };
+    SecurityProfile { profile_type: kind as i32, localhost_ref: profile.localhost_profile.clone().unwrap_or_default() }
 }
 
 fn seccomp(profile: Option<&SeccompProfile>, root: &Path) -> Result<SecurityProfile, String> {

@@ -7,8 +7,14 @@ use crate::plan::sandbox_state;
 use crate::pod;
 
 /// Types written by a node agent; every other one is somebody else's.
-pub(crate) const OWNED: [&str; 5] =
+const OWNED: [&str; 7] = [ALWAYS[0], ALWAYS[1], ALWAYS[2], ALWAYS[3], ALWAYS[4], PENDING, IN_PROGRESS];
+
+/// Of those, the ones that every pod has.
+pub(crate) const ALWAYS: [&str; 5] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+
+const PENDING: &str = "PodResizePending";
+const IN_PROGRESS: &str = "PodResizeInProgress";
 
 struct Finding {
     status: bool,
@@ -33,14 +39,32 @@ pub(super) fn generate(inputs: &Inputs<'_>, status: &PodStatus) -> Vec<PodCondit
     let containers_ready = containers_ready(pod, status);
     let ready = ready(pod, &containers_ready, &conditions);
     let findings = [
-        (OWNED[0], sandbox(inputs)),
-        (OWNED[1], initialized(inputs, status)),
-        (OWNED[2], ready),
-        (OWNED[3], containers_ready),
-        (OWNED[4], TRUE),
+        (ALWAYS[0], sandbox(inputs)),
+        (ALWAYS[1], initialized(inputs, status)),
+        (ALWAYS[2], ready),
+        (ALWAYS[3], containers_ready),
+        (ALWAYS[4], TRUE),
     ];
     for (kind, finding) in findings {
         conditions.push(condition(inputs, kind, finding));
+    }
+    conditions.extend(resizes(inputs));
+    conditions
+}
+
+/// Conditions that are there only while a resize is on its way.
+fn resizes(inputs: &Inputs<'_>) -> Vec<PodCondition> {
+    let resize = inputs.resize;
+    let mut conditions = Vec::new();
+    if let Some(pending) = &resize.pending {
+        let finding = Finding { status: true, reason: pending.reason, message: pending.message.clone() };
+        conditions.push(condition(inputs, PENDING, finding));
+    }
+    if let Some(generation) = resize.in_progress {
+        let reason = if resize.error.is_some() { "Error" } else { "" };
+        let finding = Finding { status: true, reason, message: resize.error.clone().unwrap_or_default() };
+        let condition = condition(inputs, IN_PROGRESS, finding);
+        conditions.push(PodCondition { observed_generation: Some(generation), ..condition });
     }
     conditions
 }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    PodStatus, VolumeMountStatus,
+    PodStatus, ResourceRequirements, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -110,7 +110,7 @@ impl Builder<'_> {
             state: Some(state(seen, &id)),
             last_state: Some(ContainerState::default()),
             volume_mounts: volume_mounts(container),
-            resources: Some(container.resources.clone().unwrap_or_default()),
+            resources: Some(self.actuated(container, &seen.id)),
             allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()),
             ..ContainerStatus::default()
         };
@@ -122,6 +122,12 @@ impl Builder<'_> {
             status.last_state = Some(before.cloned().unwrap_or_default());
         }
         status
+    }
+
+    /// What the container has; what it was given when nobody has written down the former.
+    fn actuated(&self, container: &Container, id: &str) -> ResourceRequirements {
+        let known = self.inputs.actuated.and_then(|actuated| actuated.get(id)).cloned();
+        known.unwrap_or_else(|| container.resources.clone().unwrap_or_default())
     }
 
     /// An init container that is done is never shown as waiting. True when nothing more is to be said.

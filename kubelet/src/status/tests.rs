@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::conditions::OWNED as OWNED_CONDITIONS;
+use super::conditions::ALWAYS as OWNED_CONDITIONS;
 use super::*;
 use crate::observed::State;
 use crate::plan::tests::{container, sandbox};
@@ -49,6 +49,8 @@ fn status_with(
         waiting: &waiting,
         readiness: probes,
         verdict: None,
+        actuated: None,
+        resize: &crate::worker::Progress::default(),
         is_terminal: false,
         host_ips: &["192.0.2.1".into()],
         now: Timestamp::from_second(100).unwrap(),

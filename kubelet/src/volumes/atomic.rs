@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Component, Path, PathBuf};
 
+use super::ownership;
+
 /// One file of a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct File {
@@ -54,7 +56,7 @@ pub(super) fn write(target: &Path, files: &Files, group: Option<i64>) -> io::Res
         std::fs::remove_dir_all(old)?;
     }
     if group.is_some() {
-        set_group(target, group, true)?;
+        ownership::set_group(target, group, true)?;
     }
     Ok(())
 }
@@ -128,30 +130,6 @@ fn link_names(target: &Path, files: &Files) -> io::Result<()> {
         let name = entry.file_name().to_string_lossy().into_owned();
         if !name.starts_with("..") && !names.contains(name.as_str()) {
             std::fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Gives everything below to the group: readable, and writable unless read-only; new files inherit it.
-pub(super) fn set_group(path: &Path, group: Option<i64>, read_only: bool) -> io::Result<()> {
-    let Some(group) = group.and_then(|group| u32::try_from(group).ok()) else { return Ok(()) };
-    let metadata = std::fs::symlink_metadata(path)?;
-    std::os::unix::fs::lchown(path, None, Some(group))?;
-    if metadata.is_symlink() {
-        return Ok(());
-    }
-    let more = match (metadata.is_dir(), read_only) {
-        (true, true) => 0o2550,
-        (true, false) => 0o2770,
-        (false, true) => 0o440,
-        (false, false) => 0o660,
-    };
-    let mode = metadata.permissions().mode() | more;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    if metadata.is_dir() {
-        for entry in std::fs::read_dir(path)? {
-            set_group(&entry?.path(), Some(i64::from(group)), read_only)?;
         }
     }
     Ok(())

@@ -5,37 +5,41 @@ use std::path::Path;
 
 use api::quantity::Quantity;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource};
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::atomic;
+use super::{ownership, tree};
 
 fn text(operation: &str, path: &Path, error: impl std::fmt::Display) -> String {
     format!("{operation} {}: {error}", path.display())
 }
 
 pub(super) fn empty_dir(path: &Path, source: &EmptyDirVolumeSource, group: Option<i64>) -> Result<(), String> {
-    if path.exists() && source.medium.as_deref() != Some("Memory") {
-        return Ok(());
-    }
-    match source.medium.as_deref().unwrap_or_default() {
-        "" => std::fs::create_dir_all(path).map_err(|error| text("make", path, error))?,
+    // What a container has done to its directory since is the container's to decide.
+    let is_new = match source.medium.as_deref().unwrap_or_default() {
+        "" if path.exists() => false,
+        "" => std::fs::create_dir_all(path).map(|()| true).map_err(|error| text("make", path, error))?,
         "Memory" => tmpfs(path, source.size_limit.as_ref().and_then(|size| size.0.parse().ok()))?,
         other => return Err(format!("storage medium {other:?} is not supported by this node")),
+    };
+    if !is_new {
+        return Ok(());
     }
     let open = std::fs::Permissions::from_mode(0o777);
     std::fs::set_permissions(path, open).map_err(|error| text("set mode of", path, error))?;
-    atomic::set_group(path, group, false).map_err(|error| text("set group of", path, error))
+    ownership::set_group(path, group, false).map_err(|error| text("set group of", path, error))
 }
 
-/// Mounts a memory file system, unless one is there.
-pub(super) fn tmpfs(path: &Path, size: Option<Quantity>) -> Result<(), String> {
+/// Mounts a memory file system, unless one is there; true when it was made.
+pub(super) fn tmpfs(path: &Path, size: Option<Quantity>) -> Result<bool, String> {
     std::fs::create_dir_all(path).map_err(|error| text("make", path, error))?;
     if is_mount_point(path) {
-        return Ok(());
+        return Ok(false);
     }
     let size = size.map(|size| format!(",size={}", size.value())).unwrap_or_default();
     let options = format!("mode=0777{size}");
     mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
+        .map(|()| true)
         .map_err(|error| text("mount tmpfs on", path, error))
 }
 
@@ -80,12 +84,13 @@ pub(crate) fn unmount_all(pod_directory: &Path) -> std::io::Result<()> {
     // Innermost first.
     points.sort_by_key(|point| std::cmp::Reverse(point.len()));
     for point in points {
-        umount2(point.as_str(), MntFlags::MNT_DETACH)?;
+        match umount2(point.as_str(), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            // Gone since the table was read, with the mount above it.
+            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
     }
-    match std::fs::remove_dir_all(pod_directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    tree::remove(pod_directory)
 }
 
 fn mounts_below(directory: &Path) -> Vec<String> {

@@ -79,7 +79,9 @@ fn bind(opened: &OwnedFd, place: &Place<'_>) -> std::io::Result<PathBuf> {
         std::fs::write(&target, b"")?;
     }
     let source = format!("/proc/self/fd/{}", opened.as_raw_fd());
-    mount(Some(source.as_str()), &target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
+    // Not what is mounted below: on a host whose mounts are shared, taking such copies down would take the originals
+    // down with them.
+    mount(Some(source.as_str()), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
     Ok(target)
 }
 

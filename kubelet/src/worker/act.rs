@@ -11,24 +11,33 @@ use super::start::Context;
 use super::{Next, RESYNC, RETRY, Worker};
 use crate::observe;
 use crate::observed::PodObserved;
-use crate::plan::{Actions, compute_actions};
+use crate::plan::{Actions, add_resizes, compute_actions};
 use crate::pod;
 use crate::spec::sandbox;
 use crate::volumes::Volumes;
 
 impl Worker {
     pub(super) async fn act(&mut self, pod: &Arc<Pod>, observed: PodObserved, volumes: &Volumes) -> Next {
-        let actions = compute_actions(pod, &observed, &*self.kubelet.probes);
+        let mut actions = compute_actions(pod, &observed, &*self.kubelet.probes);
+        if let Some(ledger) = &self.ledger {
+            add_resizes(pod, &observed, ledger.actuated(), &mut actions);
+        }
+        if self.resize.in_progress.is_some() {
+            self.settle_resize(pod, &actions);
+            self.publish(pod, &observed, false);
+        }
         if actions.is_empty() {
             self.collect_dead(pod, &observed).await;
-            return Next::After(RESYNC);
+            // Room may be made for a resize by any other pod's end.
+            return Next::After(if self.resize.pending.is_some() { RETRY } else { RESYNC });
         }
         match self.carry_out(pod, observed, volumes, &actions).await {
             Ok(()) => Next::Now,
             Err(delay) => {
-                // What failed shows in the status at once.
+                // What failed shows in the status at once. A container that never starts leaves a dead one each time.
                 if let Ok(observed) = observe::pod(&*self.kubelet.runtime, &self.uid).await {
                     self.publish(pod, &observed, false);
+                    self.collect_dead(pod, &observed).await;
                 }
                 Next::After(delay)
             }
@@ -55,6 +64,10 @@ impl Worker {
                 return Err(RETRY);
             }
         }
+        self.resize_containers(pod, &actions.to_resize).await.map_err(|error| {
+            tracing::warn!(pod = pod::describe(pod), error, "cannot resize a container");
+            RETRY
+        })?;
         let config = self.sandbox_config(pod, actions.attempt)?;
         let mut context = Context { observed, volumes, sandbox: config, sandbox_id: actions.sandbox_id.clone() };
         if actions.create_sandbox {

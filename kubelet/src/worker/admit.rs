@@ -1,14 +1,18 @@
 //! Whether this node can run a pod at all, and for how long it may run.
 
+mod fit;
+mod sysctls;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 
+use super::resize::Pending;
 use crate::kubelet::Kubelet;
 use crate::pod;
-use crate::spec::resources::{milli, total, whole};
-use crate::status::Verdict;
 
 /// When the pod's active deadline ends, from its start.
 fn deadline(pod: &Pod, status: &PodStatus) -> Option<Timestamp> {
@@ -25,61 +29,59 @@ pub(super) fn until_deadline(pod: &Pod, status: &PodStatus, now: Timestamp) -> O
     deadline(pod, status).map(|deadline| Duration::try_from(deadline.duration_since(now)).unwrap_or_default())
 }
 
-/// A pod that was bound here by whoever did not look: resources and node selector are checked again.
-pub(super) fn check(kubelet: &Kubelet, pod: &Pod) -> Option<Verdict> {
-    let others: Vec<_> = kubelet
-        .pods
-        .list()
-        .into_iter()
+/// A pod that was bound here by whoever did not look is looked at again. Reason and message of a refusal.
+pub(super) fn check(kubelet: &Kubelet, pod: &Pod) -> Option<(String, String)> {
+    let spec = pod::spec(pod);
+    if spec.os.as_ref().is_some_and(|os| os.name != "linux") {
+        let message = "Failed to admit pod as the OS field doesn't match node OS";
+        return Some(("PodOSNotSupported".into(), message.into()));
+    }
+    if let Some(message) = sysctls::refusal(pod, &kubelet.config.allowed_unsafe_sysctls) {
+        return Some(("SysctlForbidden".into(), message));
+    }
+    if asks_for_apparmor(pod) && !kubelet.machine.has_apparmor {
+        return Some(("AppArmor".into(), "Cannot enforce AppArmor: AppArmor is not enabled on the host".into()));
+    }
+    let others = others(kubelet, pod);
+    let others: Vec<&Pod> = others.iter().map(AsRef::as_ref).collect();
+    let node = kubelet.node.get("", &kubelet.config.node_name);
+    let place = fit::Place {
+        node: node.as_deref(),
+        own_labels: &kubelet.machine.labels(&kubelet.config),
+        allocatable: &kubelet.machine.allocatable_list(&kubelet.config),
+    };
+    fit::check(pod, &others, &place).map(|refusal| (refusal.reason, refusal.message))
+}
+
+/// Why a pod that runs cannot have the resources that it asks for now; none when it can.
+pub(super) fn resize(kubelet: &Kubelet, pod: &Pod) -> Option<Pending> {
+    let others = others(kubelet, pod);
+    let others: Vec<&Pod> = others.iter().map(AsRef::as_ref).collect();
+    let allocatable = kubelet.machine.allocatable_list(&kubelet.config);
+    let place = fit::Place { node: None, own_labels: &BTreeMap::new(), allocatable: &allocatable };
+    let pending = |reason, refusal: fit::Refusal| Pending { reason, message: refusal.message };
+    fit::shortage(pod, &[], &place)
+        .map(|refusal| pending("Infeasible", refusal))
+        .or_else(|| fit::shortage(pod, &others, &place).map(|refusal| pending("Deferred", refusal)))
+}
+
+/// The other pods that take room on the node.
+fn others(kubelet: &Kubelet, pod: &Pod) -> Vec<Arc<Pod>> {
+    let views = kubelet.pods.list().into_iter();
+    views
         .filter(|view| pod::uid(&view.pod) != pod::uid(pod))
         .filter(|view| !view.is_finished && !pod::is_terminal_phase(view.status.phase.as_deref()))
-        // One that has no address yet may be the rejected one.
+        // One that has no containers' statuses yet may be the one that is refused.
         .filter(|view| view.status.container_statuses.is_some())
-        .collect();
-    let labels = kubelet.machine.labels(&kubelet.config);
-    if !selector_fits(pod, &labels) {
-        return Some(Verdict {
-            reason: "NodeAffinity".into(),
-            message:
-                "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
-                    .into(),
-        });
-    }
-    let pods = i64::from(kubelet.config.max_pods);
-    let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
-    if count + 1 > pods {
-        return Some(shortage("pods", 1, count, pods));
-    }
-    let used = |name: &str| others.iter().map(|view| requested(&view.pod, name)).sum::<i64>();
-    let allocatable = kubelet.machine.allocatable(&kubelet.config);
-    ["cpu", "memory"].into_iter().find_map(|name| {
-        let capacity = if name == "cpu" { allocatable.0 } else { allocatable.1 };
-        let (wanted, used) = (requested(pod, name), used(name));
-        (wanted > 0 && wanted + used > capacity).then(|| shortage(name, wanted, used, capacity))
-    })
+        .map(|view| view.allocated.unwrap_or(view.pod))
+        .collect()
 }
 
-fn requested(pod: &Pod, name: &str) -> i64 {
-    total(pod, |c: &Container| {
-        let list = c.resources.as_ref().and_then(|r| r.requests.as_ref());
-        if name == "cpu" { milli(list, name) } else { whole(list, name) }
-    })
-}
-
-fn shortage(name: &str, requested: i64, used: i64, capacity: i64) -> Verdict {
-    Verdict {
-        reason: format!("OutOf{name}"),
-        message: format!(
-            "Pod was rejected: Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
-        ),
-    }
-}
-
-fn selector_fits(pod: &Pod, labels: &std::collections::BTreeMap<String, String>) -> bool {
-    let wanted = pod::spec(pod).node_selector.iter().flatten();
-    let mut wanted = wanted.filter(|(key, _)| labels.contains_key(*key));
-    // A label that others put on the node is not known here: only those this node set itself can disagree.
-    wanted.all(|(key, value)| labels.get(key) == Some(value))
+fn asks_for_apparmor(pod: &Pod) -> bool {
+    let of_pod = pod::spec(pod).security_context.as_ref().and_then(|context| context.app_armor_profile.as_ref());
+    let own = |c: &Container| c.security_context.as_ref().and_then(|context| context.app_armor_profile.clone());
+    let profiles = pod::all_containers(pod).filter_map(own).chain(of_pod.cloned());
+    profiles.into_iter().any(|profile| profile.type_ != "Unconfined")
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ pub(super) fn remove_later(kubelet: &Arc<Kubelet>, pod: &Arc<Pod>) {
             tracing::warn!(pod = pod::describe(&pod), %error, "cannot remove a pod's containers");
         }
         let _ = std::fs::remove_dir_all(log_directory(&kubelet.config.pod_logs_dir, &pod));
-        remove_links(&kubelet.config.container_logs_dir, &format!("{}_{}_", pod::name(&pod), pod::namespace(&pod)));
+        remove_dangling_links(&kubelet.config.container_logs_dir);
     });
 }
 
@@ -94,10 +94,9 @@ fn ignore_missing(outcome: Result<(), cri::Error>) -> Result<(), cri::Error> {
 }
 
 /// Links whose log is gone.
-fn remove_links(directory: &Path, prefix: &str) {
+pub(crate) fn remove_dangling_links(directory: &Path) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        let dangling = entry.file_name().to_string_lossy().starts_with(prefix) && !entry.path().exists();
-        if dangling {
+        if entry.file_type().is_ok_and(|kind| kind.is_symlink()) && !entry.path().exists() {
             let _ = std::fs::remove_file(entry.path());
         }
     }

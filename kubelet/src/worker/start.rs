@@ -58,13 +58,14 @@ impl Worker {
     }
 
     async fn try_start(
-        &self,
+        &mut self,
         pod: &Arc<Pod>,
         container: &Container,
         context: &Context<'_>,
         target: Option<&str>,
     ) -> Result<(), Failed> {
-        let events = Events::of_container(&self.kubelet.recorder, pod, &container.name);
+        let kubelet = self.kubelet.clone();
+        let events = Events::of_container(&kubelet.recorder, pod, &container.name);
         self.check_backoff(pod, container, &context.observed, &events)?;
         let wanted = Wanted { pod, container, sandbox: &context.sandbox };
         let image = self.kubelet.images.ensure(&wanted, &self.kubelet.objects, &events).await.map_err(|why| {
@@ -82,6 +83,7 @@ impl Worker {
             events.container(EventType::Warning, "Failed", &format!("Error: {}", error.description()));
             failed("CreateContainerError", error.description())
         })?;
+        self.note_actuated(&id, container);
         events.container(EventType::Normal, "Created", "Container created");
         self.kubelet.runtime.start_container(&id).await.map_err(|error| {
             events.container(EventType::Warning, "Failed", &format!("Error: {}", error.description()));

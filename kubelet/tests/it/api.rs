@@ -44,6 +44,10 @@ fn merge(into: &mut Value, patch: &Value) {
         } else if key == "conditions" && object.get(key).is_some_and(Value::is_array) {
             let list = object[key].as_array_mut().unwrap();
             for change in value.as_array().unwrap() {
+                if change["$patch"] == "delete" {
+                    list.retain(|old| old["type"] != change["type"]);
+                    continue;
+                }
                 match list.iter_mut().find(|old| old["type"] == change["type"]) {
                     Some(old) => merge(old, change),
                     None => list.push(change.clone()),

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails by panicking and owns its tasks")]
 
 mod api;
+mod resize;
+mod statics;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +55,7 @@ fn config(root: &std::path::Path) -> Config {
         thresholds: Thresholds::default(),
         images: ImagePolicy { gc_high_percent: 85, gc_low_percent: 80, min_age: Duration::from_secs(120) },
         logs: LogPolicy { max_size_bytes: 1 << 20, max_files: 5 },
+        allowed_unsafe_sysctls: Vec::new(),
         max_container_backoff: Duration::from_secs(300),
         serialize_image_pulls: true,
     }
@@ -66,8 +69,12 @@ struct Node {
 
 impl Node {
     fn start(root: &std::path::Path, api: &Arc<Api>, runtime: &Arc<Fake>) -> Self {
+        Self::start_as(config(root), api, runtime)
+    }
+
+    fn start_as(config: Config, api: &Arc<Api>, runtime: &Arc<Fake>) -> Self {
         let (stop, drain) = daemon::Drain::new();
-        let run = kubelet::run_with(config(root), api.client(), runtime.clone(), drain);
+        let run = kubelet::run_with(config, api.client(), runtime.clone(), drain);
         Self { stop, ended: tokio::spawn(run) }
     }
 

@@ -1,0 +1,197 @@
+//! The `KubeletConfiguration` file: what it says, in upstream's words.
+//!
+//! Flags win over the file, the file over the defaults. A field that this node agent has no use for is named in the
+//! log, so that nobody believes it to be in force.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Taint;
+use serde::Deserialize;
+
+use crate::error::Error;
+
+const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
+const KIND: &str = "KubeletConfiguration";
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct File {
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+    pub address: Option<IpAddr>,
+    pub port: Option<u16>,
+    pub healthz_bind_address: Option<IpAddr>,
+    pub healthz_port: Option<u16>,
+    pub tls_cert_file: Option<PathBuf>,
+    pub tls_private_key_file: Option<PathBuf>,
+    #[serde(default)]
+    pub authentication: Authentication,
+    #[serde(default)]
+    pub authorization: Authorization,
+    pub register_node: Option<bool>,
+    pub register_with_taints: Option<Vec<Taint>>,
+    pub static_pod_path: Option<PathBuf>,
+    pub pod_logs_dir: Option<PathBuf>,
+    pub container_runtime_endpoint: Option<String>,
+    #[serde(rename = "clusterDNS")]
+    pub cluster_dns: Option<Vec<IpAddr>>,
+    pub cluster_domain: Option<String>,
+    pub resolv_conf: Option<String>,
+    #[serde(rename = "cgroupsPerQOS")]
+    pub cgroups_per_qos: Option<bool>,
+    pub cgroup_root: Option<String>,
+    pub max_pods: Option<u32>,
+    pub system_reserved: Option<BTreeMap<String, String>>,
+    pub kube_reserved: Option<BTreeMap<String, String>>,
+    pub eviction_hard: Option<BTreeMap<String, String>>,
+    pub image_gc_high_threshold_percent: Option<u8>,
+    pub image_gc_low_threshold_percent: Option<u8>,
+    #[serde(rename = "imageMinimumGCAge", default, deserialize_with = "duration")]
+    pub image_minimum_gc_age: Option<Duration>,
+    pub container_log_max_size: Option<String>,
+    pub container_log_max_files: Option<u32>,
+    pub serialize_image_pulls: Option<bool>,
+    pub allowed_unsafe_sysctls: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "duration")]
+    pub node_status_update_frequency: Option<Duration>,
+    #[serde(default, deserialize_with = "duration")]
+    pub node_status_report_frequency: Option<Duration>,
+    pub node_lease_duration_seconds: Option<u32>,
+    #[serde(default)]
+    pub crash_loop_back_off: CrashLoopBackOff,
+    #[serde(flatten)]
+    others: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Authentication {
+    #[serde(default)]
+    pub x509: X509,
+    #[serde(default)]
+    pub webhook: Enabled,
+    #[serde(default)]
+    pub anonymous: Enabled,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct X509 {
+    #[serde(rename = "clientCAFile")]
+    pub client_ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Enabled {
+    pub enabled: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Authorization {
+    pub mode: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CrashLoopBackOff {
+    #[serde(default, deserialize_with = "duration")]
+    pub max_container_restart_period: Option<Duration>,
+}
+
+/// A duration as Go writes it: `1m30s`, `250ms`.
+fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    go_duration(&text).map(Some).ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no duration")))
+}
+
+fn go_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(digits);
+        let unit = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, next) = tail.split_at(unit);
+        let seconds = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        total += Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
+        rest = next;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+pub(super) fn read(path: &Path) -> Result<File, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let file = parse(&text)
+        .map_err(|reason| Error::Flag { flag: "config", reason: format!("{}: {reason}", path.display()) })?;
+    // These are what this node agent does anyway.
+    let kept =
+        |name: &&String| !["metadata", "cgroupDriver", "rotateCertificates", "syncFrequency"].contains(&name.as_str());
+    for name in file.others.keys().filter(kept) {
+        tracing::warn!(field = name, path = %path.display(), "a field of the kubelet's configuration has no effect");
+    }
+    Ok(file)
+}
+
+fn parse(text: &str) -> Result<File, String> {
+    let file: File = serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?;
+    if file.api_version != API_VERSION || file.kind != KIND {
+        return Err(format!("it is no {KIND} of {API_VERSION}"));
+    }
+    if file.others.get("cgroupDriver").is_some_and(|driver| driver != "cgroupfs") {
+        return Err("only the cgroupDriver cgroupfs is there".into());
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, milliseconds) in [
+            ("0", Some(0)),
+            ("10s", Some(10_000)),
+            ("1m30s", Some(90_000)),
+            ("1.5h", Some(5_400_000)),
+            ("250ms", Some(250)),
+            ("", None),
+            ("10", None),
+            ("s", None),
+            ("1d", None),
+            ("-1s", None),
+        ] {
+            assert_eq!(go_duration(text), milliseconds.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_configuration_is_refused() {
+        let head = format!("apiVersion: {API_VERSION}\nkind: {KIND}\n");
+        assert!(parse(&head).is_ok());
+        let known = parse(&format!("{head}maxPods: 7\nnodeStatusUpdateFrequency: 1m\nnoSuchField: 1\n")).unwrap();
+        assert_eq!(known.max_pods, Some(7));
+        assert_eq!(known.node_status_update_frequency, Some(Duration::from_secs(60)));
+        assert!(known.others.contains_key("noSuchField"));
+        for wrong in ["", "kind: Pod", "[", "apiVersion: v1\nkind: KubeletConfiguration"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["maxPods: many", "port: 70000", "imageMinimumGCAge: old", "cgroupDriver: systemd"] {
+            assert!(parse(&format!("{head}{wrong}\n")).is_err(), "{wrong}");
+        }
+    }
+}

@@ -51,13 +51,13 @@ enum Command {
     /// Run a node on this host and join it to a cluster
     Agent(agent::Args),
     /// Run the API server alone
-    Apiserver(component::ApiServer),
+    Apiserver(Box<component::ApiServer>),
     /// Run the controllers alone
     ControllerManager(component::ControllerManager),
     /// Run the scheduler alone
     Scheduler(component::Scheduler),
     /// Run the kubelet alone
-    Kubelet(component::Kubelet),
+    Kubelet(Box<component::Kubelet>),
     /// Run the service proxy alone
     Proxy(component::Proxy),
     /// Run cluster DNS

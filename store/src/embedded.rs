@@ -27,6 +27,7 @@
 //! read at start alone, and there a [`snapshot`] is one sequential file. So: a log, and a snapshot when the
 //! log has outgrown the last one, written by another thread from an immutable state.
 
+mod backup;
 mod committer;
 mod disk;
 mod expiry;
@@ -54,6 +55,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
+pub use self::backup::{Backup, BackupError, restore};
 pub use self::disk::{Disk, FileSystem, LogFile};
 pub use self::lease::{Lease, LeaseId, Leases, NO_LEASE};
 pub use self::mvcc::{KeyRange, Txn, View};

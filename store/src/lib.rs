@@ -30,8 +30,8 @@ pub use contract::{
 };
 pub use counters::{CacheCounters, Counter, StoreCounters};
 pub use embedded::{
-    Clock, Disk, EmbeddedStore, FileSystem, KeyRange, Lease, LeaseId, Leases, LogFile, NO_LEASE, OpenError, Options,
-    Txn, View,
+    Backup, BackupError, Clock, Disk, EmbeddedStore, FileSystem, KeyRange, Lease, LeaseId, Leases, LogFile, NO_LEASE,
+    OpenError, Options, Txn, View, restore,
 };
 pub use etcd::{EtcdOptions, EtcdOptionsError, EtcdStore, EtcdTls};
 pub use key::{KEY_BYTES_MAX, Key, KeyError, KeyPrefix, ROOT};

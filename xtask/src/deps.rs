@@ -23,6 +23,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("overlay", CLIENT),
     ("proxy", CLIENT),
     ("dns", CLIENT),
+    ("etcd", &["daemon", "pki", "store"]),
     ("controllers", &["api", "daemon", "pki", "reconcile"]),
     ("kubelet", &["api", "cri", "daemon", "kinds", "pki", "reconcile"]),
     ("testkit", &["api", "apiserver", "daemon", "host", "pki", "store"]),

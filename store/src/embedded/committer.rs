@@ -142,7 +142,13 @@ impl Committer {
             Action::Delete { key, expect, reply } => Answer::Delete(reply, transaction.delete(key, expect)),
             Action::Transact(decide) => {
                 let mark = transaction.begin();
-                let mut txn = Txn { transaction: &mut *transaction, shared: &self.shared, now_millis, full };
+                let mut txn = Txn {
+                    transaction: &mut *transaction,
+                    shared: &self.shared,
+                    deadlines: self.expiry.deadlines(),
+                    now_millis,
+                    full,
+                };
                 match decide(&mut txn) {
                     Ok(finish) => {
                         transaction.end();

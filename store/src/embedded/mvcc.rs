@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::EmbeddedStore;
+use super::expiry::Deadlines;
 use super::lease::{LeaseId, Leases};
 use super::queue::Action;
 use super::shared::{Map, Shared, State};
@@ -52,10 +53,22 @@ impl KeyRange {
         self.end == End::Same
     }
 
+    /// Whether no key can lie in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(&self.end, End::Before(end) if self.from >= end)
+    }
+
     /// Whether `key` lies in it.
     #[must_use]
     pub fn contains(&self, key: &Key) -> bool {
-        let key = key.as_str().as_bytes();
+        self.contains_str(key.as_str())
+    }
+
+    /// Whether a key of this text lies in it.
+    #[must_use]
+    pub fn contains_str(&self, key: &str) -> bool {
+        let key = key.as_bytes();
         match &self.end {
             End::Same => key == &self.from[..],
             End::Before(end) => key >= &self.from[..] && key < &end[..],
@@ -162,6 +175,7 @@ fn entries<'a>(map: &'a Map, range: &'a KeyRange) -> impl Iterator<Item = &'a Ar
 pub struct Txn<'a> {
     pub(super) transaction: &'a mut Transaction,
     pub(super) shared: &'a Shared,
+    pub(super) deadlines: &'a Deadlines,
     pub(super) now_millis: u64,
     /// Whether there is no room for more than deletions.
     pub(super) full: bool,

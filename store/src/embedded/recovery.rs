@@ -22,8 +22,11 @@ use crate::log::Log;
 /// The revision of a store in which nothing was ever written.
 pub(super) const FIRST_REVISION: u64 = 1;
 
+/// The segment in which a new store begins.
+pub(super) const FIRST_SEGMENT: u64 = 1;
+
 /// The first segment of a new store is small, so that a first start is quick.
-const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
+pub(super) const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 
 /// Why a directory could not be opened as a store.
 #[derive(Debug, thiserror::Error)]
@@ -114,16 +117,9 @@ pub(super) struct Recovered {
 
 /// Reads the store in `dir`, or begins a new one.
 pub(super) fn recover(dir: &Path, options: &Options) -> Result<Recovered, OpenError> {
-    let snapshots = snapshot::list(dir).map_err(OpenError::io("list", dir))?;
-    let mut replay = Replay::default();
-    let mut first_segment = 1;
-    if let Some(revision) = snapshots.last() {
-        let snapshot = snapshot::read(dir, *revision)?;
-        first_segment = snapshot.segment;
-        replay = Replay::from(snapshot);
-    }
+    let (snapshots, first_segment, mut replay) = newest_snapshot(dir)?;
     let mut segments = segment::list(dir).map_err(OpenError::io("list", dir))?;
-    if segments.is_empty() && snapshots.is_empty() {
+    if segments.is_empty() && snapshots == 0 {
         let bytes = FIRST_SEGMENT_BYTES.min(options.segment_bytes);
         segment::create(&*options.disk, dir, first_segment, bytes).map_err(OpenError::io("create a log in", dir))?;
         segments.push(first_segment);
@@ -147,6 +143,22 @@ pub(super) fn recover(dir: &Path, options: &Options) -> Result<Recovered, OpenEr
     // Nobody could renew a lease while the store was closed.
     replay.state.leases.renew_all(options.clock.now_millis());
     Ok(Recovered { state: replay.state, log: replay.log, expiry: Expiry::new(replay.deadlines), journal })
+}
+
+/// Reads the store in `dir` and changes nothing: it may be open in another process.
+pub(super) fn read(dir: &Path) -> Result<(State, Deadlines), OpenError> {
+    let (_, first_segment, mut replay) = newest_snapshot(dir)?;
+    let segments = segment::list(dir).map_err(OpenError::io("list", dir))?;
+    replay_segments(dir, &segments, first_segment, &mut replay)?;
+    Ok((replay.state, replay.deadlines))
+}
+
+/// How many snapshots there are, the segment in which the log goes on after the newest, and its state.
+fn newest_snapshot(dir: &Path) -> Result<(usize, u64, Replay), OpenError> {
+    let snapshots = snapshot::list(dir).map_err(OpenError::io("list", dir))?;
+    let Some(newest) = snapshots.last() else { return Ok((0, FIRST_SEGMENT, Replay::default())) };
+    let snapshot = snapshot::read(dir, *newest)?;
+    Ok((snapshots.len(), snapshot.segment, Replay::from(snapshot)))
 }
 
 /// Replays every segment from `first` on and returns the bytes of their frames.

@@ -73,6 +73,13 @@ pub(super) fn write(disk: &dyn Disk, dir: &Path, snapshot: &Snapshot) -> io::Res
 
 fn write_file(disk: &dyn Disk, path: &Path, snapshot: &Snapshot) -> io::Result<u64> {
     let mut file = Appender::new(disk.create(path)?);
+    write_to(&mut file, snapshot)?;
+    file.sync()?;
+    Ok(file.bytes)
+}
+
+/// Writes the bytes of a snapshot.
+pub(super) fn write_to(file: &mut impl Write, snapshot: &Snapshot) -> io::Result<()> {
     file.write_all(&header(snapshot))?;
     let mut block = Vec::with_capacity(BLOCK_BYTES * 2);
     for (id, lease) in snapshot.state.leases.iter() {
@@ -81,14 +88,13 @@ fn write_file(disk: &dyn Disk, path: &Path, snapshot: &Snapshot) -> io::Result<u
     for (key, entry) in &snapshot.state.map {
         encode(&mut block, entry, snapshot.deadlines.get(key).copied().unwrap_or(0));
         if block.len() >= BLOCK_BYTES {
-            write_block(&mut file, &mut block)?;
+            write_block(file, &mut block)?;
         }
     }
     if !block.is_empty() {
-        write_block(&mut file, &mut block)?;
+        write_block(file, &mut block)?;
     }
-    file.sync()?;
-    Ok(file.bytes)
+    Ok(())
 }
 
 fn header(snapshot: &Snapshot) -> [u8; HEADER_BYTES] {

@@ -84,6 +84,7 @@ impl Run {
         format!("{}: {wrong}", self.dir.keep().display())
     }
 
+    #[expect(clippy::zombie_processes, reason = "it is waited for by id, to see it stopped as well")]
     fn cycle(&mut self, plan: &Plan) -> Result<(), String> {
         fs::write(self.dir.path().join("plan"), serde_json::to_vec(plan).unwrap()).unwrap();
         let errors = fs::File::create(self.dir.path().join("errors")).unwrap();

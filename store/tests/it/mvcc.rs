@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use store::{Clock, EmbeddedStore, Error, Expect, Key, KeyPrefix, KeyRange, OpenError, Options, RangeRequest, Store};
+use store::{
+    Clock, EmbeddedStore, Error, Expect, Key, KeyPrefix, KeyRange, OpenError, Options, RangeRequest, Store, Txn,
+};
 
 use crate::embedded::{key, options, put};
 
@@ -17,6 +19,15 @@ fn foreign(name: &str) -> Key {
 
 fn everything() -> KeyRange {
     KeyRange::new(Bytes::from_static(b"\0"), Bytes::from_static(b"\0"))
+}
+
+/// Forgets the history before `revision`.
+async fn compact(store: &EmbeddedStore, revision: u64) {
+    let compact = move |txn: &mut Txn<'_>| {
+        txn.compact(revision);
+        Ok::<_, ()>(())
+    };
+    store.transact(compact).await.unwrap().unwrap();
 }
 
 /// `key=value@modified.version/lease` of everything.
@@ -119,7 +130,7 @@ async fn a_compaction_lasts() {
     for value in ["1", "2", "3"] {
         put(&store, 1, value.as_bytes()).await.unwrap();
     }
-    store.transact(|txn| Ok::<_, ()>(txn.compact(3))).await.unwrap().unwrap();
+    compact(&store, 3).await;
     let check = async |store: &EmbeddedStore| {
         assert_eq!(store.view(&everything(), Some(3)).unwrap().get(key(1).as_str()).unwrap().value, "2");
         assert!(matches!(store.view(&everything(), Some(2)), Err(Error::Compacted { oldest: 3, .. })));
@@ -144,7 +155,7 @@ async fn leases_and_versions_are_in_snapshots() {
     store.transact(leased).await.unwrap().unwrap();
     transact(&store, &[("b", Some("1"))]).await.unwrap();
     transact(&store, &[("b", Some("2"))]).await.unwrap();
-    store.transact(|txn| Ok::<_, ()>(txn.compact(2))).await.unwrap().unwrap();
+    compact(&store, 2).await;
     let deadline = std::time::Instant::now() + crate::contract::SOON;
     while store.counters().checkpoints.get() < 2 {
         put(&store, 1, &[b'x'; 500]).await.unwrap();

@@ -1,0 +1,260 @@
+//! Transactions: compares over the state before, then checks, then writes.
+//!
+//! As in etcd, every compare, of nested transactions too, sees the state before the first write; what would fail
+//! fails before the first write.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use store::{Entry, KeyRange, Txn, View};
+use tonic::Status;
+
+use super::range::{self, key_value, signed};
+use super::{failed, found, key, lease_exists};
+use crate::cluster::header;
+use crate::errors::{DUPLICATE_KEY, EMPTY_KEY, KEY_NOT_FOUND, LEASE_PROVIDED, TOO_MANY_OPS, VALUE_PROVIDED};
+use crate::proto::{
+    COMPARE_EQUAL, COMPARE_GREATER, COMPARE_LESS, COMPARE_NOT_EQUAL, Compare, DeleteRangeRequest, DeleteRangeResponse,
+    PutRequest, PutResponse, RangeRequest, RangeResponse, Request, RequestOp, Response, ResponseOp, TARGET_CREATE,
+    TARGET_LEASE, TARGET_MOD, TARGET_VALUE, TARGET_VERSION, Target, TxnRequest, TxnResponse,
+};
+
+/// Etcd's limit of operations, nested ones too.
+const OPS_MAX: usize = 128;
+
+/// A transaction whose branch is known.
+struct Chosen {
+    succeeded: bool,
+    ops: Vec<Op>,
+}
+
+enum Op {
+    Range(RangeRequest),
+    Put(PutRequest),
+    Delete(DeleteRangeRequest),
+    Txn(Chosen),
+    Nothing,
+}
+
+/// What can be refused without looking at the store.
+pub(super) fn check(call: &TxnRequest) -> Result<(), Status> {
+    check_ops(call, OPS_MAX)?;
+    overlaps(&call.success)?;
+    overlaps(&call.failure)?;
+    Ok(())
+}
+
+fn check_ops(call: &TxnRequest, max: usize) -> Result<(), Status> {
+    let most = call.compare.len().max(call.success.len()).max(call.failure.len());
+    if most > max {
+        return Err(TOO_MANY_OPS.into());
+    }
+    if call.compare.iter().any(|compare| compare.key.is_empty()) {
+        return Err(EMPTY_KEY.into());
+    }
+    call.success.iter().chain(&call.failure).try_for_each(|op| check_op(op, max - most))
+}
+
+fn check_op(op: &RequestOp, max: usize) -> Result<(), Status> {
+    match &op.request {
+        Some(Request::Range(call)) => range::check(call),
+        Some(Request::Put(call)) => check_put(call),
+        Some(Request::DeleteRange(call)) if call.key.is_empty() => Err(EMPTY_KEY.into()),
+        Some(Request::Txn(call)) => check_ops(call, max),
+        Some(Request::DeleteRange(_)) => Ok(()),
+        None => Err(KEY_NOT_FOUND.into()),
+    }
+}
+
+fn check_put(call: &PutRequest) -> Result<(), Status> {
+    key(&call.key)?;
+    if call.ignore_value && !call.value.is_empty() {
+        return Err(VALUE_PROVIDED.into());
+    }
+    if call.ignore_lease && call.lease != 0 {
+        return Err(LEASE_PROVIDED.into());
+    }
+    Ok(())
+}
+
+/// What a list of operations puts and deletes.
+#[derive(Default)]
+struct Touched {
+    puts: BTreeSet<Bytes>,
+    deletes: Vec<KeyRange>,
+}
+
+impl Touched {
+    fn deletes(&self, key: &Bytes) -> bool {
+        self.deletes.iter().any(|range| std::str::from_utf8(key).is_ok_and(|key| range.contains_str(key)))
+    }
+
+    fn put(&mut self, key: Bytes) -> Result<(), Status> {
+        if self.deletes(&key) || !self.puts.insert(key) {
+            return Err(DUPLICATE_KEY.into());
+        }
+        Ok(())
+    }
+}
+
+/// No key is written twice by what can happen together.
+fn overlaps(ops: &[RequestOp]) -> Result<Touched, Status> {
+    let mut touched = Touched::default();
+    for op in ops {
+        if let Some(Request::DeleteRange(call)) = &op.request {
+            touched.deletes.push(KeyRange::new(call.key.clone(), call.range_end.clone()));
+        }
+    }
+    for op in ops {
+        let Some(Request::Txn(call)) = &op.request else { continue };
+        let (then, otherwise) = (overlaps(&call.success)?, overlaps(&call.failure)?);
+        // Only one of the two happens, so they may share keys.
+        for key in then.puts.union(&otherwise.puts) {
+            touched.put(key.clone())?;
+        }
+        touched.deletes.extend(then.deletes.into_iter().chain(otherwise.deletes));
+    }
+    for op in ops {
+        if let Some(Request::Put(call)) = &op.request {
+            touched.put(call.key.clone())?;
+        }
+    }
+    Ok(touched)
+}
+
+/// Runs on the committing thread.
+pub(super) fn decide(txn: &mut Txn<'_>, call: TxnRequest) -> Result<TxnResponse, Status> {
+    let before = txn.view();
+    let chosen = choose(&before, call);
+    permit(txn, &before, &chosen)?;
+    let mut answer = apply(txn, chosen)?;
+    answer.header = header(txn.revision());
+    Ok(answer)
+}
+
+fn choose(view: &View, call: TxnRequest) -> Chosen {
+    let succeeded = call.compare.iter().all(|compare| holds(view, compare));
+    let ops = if succeeded { call.success } else { call.failure };
+    let op = |op: RequestOp| match op.request {
+        Some(Request::Range(call)) => Op::Range(call),
+        Some(Request::Put(call)) => Op::Put(call),
+        Some(Request::DeleteRange(call)) => Op::Delete(call),
+        Some(Request::Txn(call)) => Op::Txn(choose(view, call)),
+        None => Op::Nothing,
+    };
+    Chosen { succeeded, ops: ops.into_iter().map(op).collect() }
+}
+
+fn holds(view: &View, compare: &Compare) -> bool {
+    let range = KeyRange::new(compare.key.clone(), compare.range_end.clone());
+    let mut entries = view.range(&range).peekable();
+    if entries.peek().is_none() {
+        // A missing value is not an empty one.
+        return compare.target != TARGET_VALUE && compares(compare, None);
+    }
+    entries.all(|entry| compares(compare, Some(entry)))
+}
+
+fn compares(compare: &Compare, entry: Option<&std::sync::Arc<Entry>>) -> bool {
+    let number = |of: fn(&Entry) -> i64| entry.map_or(0, |entry| of(entry));
+    let ordering = match (compare.target, &compare.target_union) {
+        (TARGET_VALUE, wanted) => {
+            let wanted = if let Some(Target::Value(value)) = wanted { &value[..] } else { &[] };
+            entry.map_or(&[][..], |entry| &entry.value).cmp(wanted)
+        }
+        (TARGET_VERSION, wanted) => {
+            let wanted = if let Some(Target::Version(version)) = wanted { *version } else { 0 };
+            number(|entry| signed(entry.version)).cmp(&wanted)
+        }
+        (TARGET_CREATE, wanted) => {
+            let wanted = if let Some(Target::CreateRevision(revision)) = wanted { *revision } else { 0 };
+            number(|entry| signed(entry.create_revision)).cmp(&wanted)
+        }
+        (TARGET_MOD, wanted) => {
+            let wanted = if let Some(Target::ModRevision(revision)) = wanted { *revision } else { 0 };
+            number(|entry| signed(entry.mod_revision)).cmp(&wanted)
+        }
+        (TARGET_LEASE, wanted) => {
+            let wanted = if let Some(Target::Lease(lease)) = wanted { *lease } else { 0 };
+            number(|entry| entry.lease).cmp(&wanted)
+        }
+        _ => Ordering::Equal,
+    };
+    match compare.result {
+        COMPARE_EQUAL => ordering.is_eq(),
+        COMPARE_GREATER => ordering.is_gt(),
+        COMPARE_LESS => ordering.is_lt(),
+        COMPARE_NOT_EQUAL => ordering.is_ne(),
+        _ => true,
+    }
+}
+
+/// What would fail, before anything is written.
+fn permit(txn: &Txn<'_>, before: &View, chosen: &Chosen) -> Result<(), Status> {
+    chosen.ops.iter().try_for_each(|op| match op {
+        Op::Range(call) => view_of(txn, call).map(drop),
+        Op::Put(call) => {
+            lease_exists(before, call.lease)?;
+            let needs_previous = call.ignore_value || call.ignore_lease;
+            if needs_previous && found(before, &call.key).is_none() {
+                return Err(KEY_NOT_FOUND.into());
+            }
+            Ok(())
+        }
+        Op::Txn(nested) => permit(txn, before, nested),
+        Op::Delete(_) | Op::Nothing => Ok(()),
+    })
+}
+
+fn view_of(txn: &Txn<'_>, call: &RangeRequest) -> Result<View, Status> {
+    match u64::try_from(call.revision) {
+        Ok(revision) if revision > 0 => {
+            txn.view_at(&KeyRange::new(call.key.clone(), call.range_end.clone()), revision).map_err(failed)
+        }
+        _ => Ok(txn.view()),
+    }
+}
+
+fn apply(txn: &mut Txn<'_>, chosen: Chosen) -> Result<TxnResponse, Status> {
+    let mut responses = Vec::with_capacity(chosen.ops.len());
+    for op in chosen.ops {
+        let response = match op {
+            Op::Range(call) => Some(Response::Range(read(txn, &call)?)),
+            Op::Put(call) => Some(Response::Put(put(txn, call)?)),
+            Op::Delete(call) => Some(Response::DeleteRange(delete(txn, &call))),
+            Op::Txn(nested) => Some(Response::Txn(apply(txn, nested)?)),
+            Op::Nothing => None,
+        };
+        responses.push(ResponseOp { response });
+    }
+    Ok(TxnResponse { header: header(txn.revision()), succeeded: chosen.succeeded, responses })
+}
+
+fn read(txn: &Txn<'_>, call: &RangeRequest) -> Result<RangeResponse, Status> {
+    let view = view_of(txn, call)?;
+    Ok(range::answer(&view, &KeyRange::new(call.key.clone(), call.range_end.clone()), call))
+}
+
+fn put(txn: &mut Txn<'_>, call: PutRequest) -> Result<PutResponse, Status> {
+    let previous =
+        if call.prev_kv || call.ignore_value || call.ignore_lease { found(&txn.view(), &call.key) } else { None };
+    let kept = previous.as_ref().filter(|_| call.ignore_value).map(|previous| previous.value.clone());
+    let value = kept.unwrap_or(call.value);
+    let lease = previous.as_ref().filter(|_| call.ignore_lease).map_or(call.lease, |previous| previous.lease);
+    let revision = txn.put(key(&call.key)?, value, lease).map_err(failed)?;
+    Ok(PutResponse { header: header(revision), prev_kv: previous.filter(|_| call.prev_kv) })
+}
+
+fn delete(txn: &mut Txn<'_>, call: &DeleteRangeRequest) -> DeleteRangeResponse {
+    let range = KeyRange::new(call.key.clone(), call.range_end.clone());
+    let view = txn.view();
+    let (mut deleted, mut prev_kvs) = (0, Vec::new());
+    for entry in view.range(&range) {
+        deleted += i64::from(txn.delete(entry.key.clone()));
+        if call.prev_kv {
+            prev_kvs.push(key_value(entry));
+        }
+    }
+    DeleteRangeResponse { header: header(txn.revision()), deleted, prev_kvs }
+}

@@ -1,0 +1,132 @@
+//! Connections: TCP, TLS, HTTP.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::{Drain, Tasks};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use pki::Credential;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+use crate::{Error, Listen, Server, Tls, route};
+
+/// How long a client may take for its handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections at one time; further ones wait to be accepted.
+const CONNECTIONS_MAX: usize = 4096;
+
+/// Calls at one time on one connection. Each watch of an API server may be one.
+const STREAMS_MAX: u32 = 1 << 16;
+
+/// What a client may send before it is read.
+const WINDOW_BYTES: u32 = 1 << 20;
+
+/// How often an idle connection is asked whether it is still there, and how long it may take to say so.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+
+/// How long to wait after a connection could not be accepted, as for lack of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[derive(Clone)]
+struct Secure {
+    acceptor: TlsAcceptor,
+    client_required: bool,
+}
+
+/// Listens on an address and serves it until the drain starts.
+pub(crate) async fn listen(tasks: &Tasks, server: Arc<Server>, listen: Listen, tls: Option<&Tls>) -> Result<(), Error> {
+    let secure = match tls.filter(|_| listen.secure) {
+        None => None,
+        Some(tls) => Some(Secure {
+            acceptor: TlsAcceptor::from(Arc::new(tls_config(tls).map_err(Error::Tls)?)),
+            client_required: tls.client_required,
+        }),
+    };
+    let failed = |source| Error::Listen { address: listen.address.clone(), source };
+    let listener = TcpListener::bind(&listen.address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    tracing::info!(%address, tls = secure.is_some(), "serving etcd's clients");
+    tasks.spawn("accept", accept(tasks.clone(), listener, server, secure));
+    Ok(())
+}
+
+fn tls_config(tls: &Tls) -> Result<ServerConfig, pki::Error> {
+    let credential = Credential::load(&tls.certificate, &tls.key)?;
+    let client_ca = tls.client_ca.as_deref().map(pki::read).transpose()?;
+    pki::tls::server(&credential, client_ca.as_deref())
+}
+
+async fn accept(tasks: Tasks, listener: TcpListener, server: Arc<Server>, secure: Option<Secure>) {
+    let drain = tasks.drain().clone();
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accepted = drain.run(async {
+            let permit = room.clone().acquire_owned().await;
+            (permit, listener.accept().await)
+        });
+        match accepted.await {
+            None => return,
+            Some((Ok(permit), Ok((stream, _)))) => {
+                let connection = connection(stream, server.clone(), secure.clone(), drain.clone());
+                tasks.spawn("connection", async move {
+                    connection.await;
+                    drop(permit);
+                });
+            }
+            Some((_, Err(error))) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            Some((Err(_), _)) => return,
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, server: Arc<Server>, secure: Option<Secure>, drain: Drain) {
+    // Answers are small and waited for.
+    let _ = stream.set_nodelay(true);
+    let Some(secure) = secure else { return serve(stream, server, drain).await };
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, secure.acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
+        Err(_) => return tracing::debug!("TLS handshake took too long"),
+    };
+    if secure.client_required && stream.get_ref().1.peer_certificates().is_none() {
+        return tracing::warn!("turned away a client without a certificate");
+    }
+    serve(stream, server, drain).await;
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, server: Arc<Server>, drain: Drain) {
+    let service = service_fn(move |request| {
+        let server = server.clone();
+        async move { Ok::<_, Infallible>(route::route(server, request).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let mut http2 = builder.http2();
+    http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX).adaptive_window(false);
+    http2.initial_stream_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES * 4);
+    http2.keep_alive_interval(KEEPALIVE.0).keep_alive_timeout(KEEPALIVE.1);
+    let graceful = GracefulShutdown::new();
+    let served = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
+    tokio::pin!(served);
+    let ended = tokio::select! {
+        ended = &mut served => ended,
+        () = drain.cancelled() => {
+            let (_, ended) = tokio::join!(graceful.shutdown(), served);
+            ended
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
+}

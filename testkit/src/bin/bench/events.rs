@@ -88,18 +88,15 @@ mod tests {
     fn events_end_where_they_end_however_they_are_cut() {
         let json = (Format::Json, b"{\"a\"}\n{\"bc\"}\n".to_vec());
         let protobuf = (Format::Protobuf, b"\x00\x00\x00\x02ab\x00\x00\x00\x03cde".to_vec());
-        for (format, stream) in [json, protobuf] {
+        let lines: &[&[u8]] = &[b"{\"a\"}\n", b"{\"bc\"}\n"];
+        for ((format, stream), want) in [(json, lines), (protobuf, &[b"ab", b"cde"])] {
             for size in 1..=stream.len() {
                 let (mut whole, mut bare) = (Events::new(format, true), Events::new(format, false));
                 let mut heads = Vec::new();
-                let mut counts = (0, 0);
-                for part in stream.chunks(size) {
-                    counts.0 += whole.push(part, |head| heads.push(head.to_vec()));
-                    counts.1 += bare.push(part, |_| {});
-                }
-                assert_eq!((counts, heads.len()), ((2, 2), 2), "{format:?} in parts of {size}");
-                let want: &[&[u8]] =
-                    if format == Format::Json { &[b"{\"a\"}\n", b"{\"bc\"}\n"] } else { &[b"ab", b"cde"] };
+                let parts = stream.chunks(size);
+                let with_heads: usize = parts.clone().map(|p| whole.push(p, |h| heads.push(h.to_vec()))).sum();
+                let counted: usize = parts.map(|part| bare.push(part, |_| {})).sum();
+                assert_eq!((with_heads, counted), (2, 2), "{format:?} in parts of {size}");
                 assert_eq!(heads, want);
             }
         }

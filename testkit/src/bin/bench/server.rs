@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Result, bail};
 use bytes::Bytes;
 use http::Method;
-use pki::{Authority, Kubeconfig, Profile, TokenSigner, UserAuth};
+use pki::{Authority, Kubeconfig, Profile, UserAuth};
 use tempfile::TempDir;
 
 use crate::{
@@ -138,10 +138,11 @@ impl Files {
         let authority = Authority::create("bench", now)?;
         let serving = authority.issue(&Profile::server("kube-apiserver", ["127.0.0.1", "10.96.0.1"]), now)?;
         let admin = authority.issue(&Profile::client("admin", ["system:masters"]), now)?;
-        let (_, signing_key) = TokenSigner::create()?;
+        let accounts = authority.issue(&Profile::server("service-accounts", ["localhost"]), now)?;
         serving.store(&files.path("serving.crt"), &files.path("serving.key"))?;
         pki::write_public(&files.path("ca.crt"), authority.certificate_pem())?;
-        pki::write_private(&files.path("accounts.key"), &signing_key)?;
+        // As public key upstream's server takes a certificate, and no private key of this form.
+        accounts.store(&files.path("accounts.crt"), &files.path("accounts.key"))?;
         let kubeconfig = Kubeconfig {
             cluster: "bench".to_owned(),
             user: "admin".to_owned(),
@@ -172,7 +173,7 @@ impl Files {
             file("tls-cert-file", "serving.crt"),
             file("tls-private-key-file", "serving.key"),
             file("service-account-signing-key-file", "accounts.key"),
-            file("service-account-key-file", "accounts.key"),
+            file("service-account-key-file", "accounts.crt"),
             file("cert-dir", "certificates"),
         ]
     }

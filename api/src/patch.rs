@@ -103,6 +103,8 @@ pub struct Patched {
     pub value: Value,
     /// What strict field validation refuses; empty unless asked for.
     pub strict: Vec<String>,
+    /// `metadata.managedFields` is an empty list, which decoding drops.
+    pub disowned: bool,
     shown: String,
 }
 
@@ -155,7 +157,9 @@ pub fn apply(kind: PatchType, original: &Value, patch: &[u8], id: TypeId, strict
         strict_problems.extend(decoded.strict);
     }
     let shown = if strict_problems.is_empty() { String::new() } else { show(&shown) };
-    Ok(Patched { value: decoded.value, strict: strict_problems, shown })
+    let managed = crate::meta::metadata(&patched).and_then(|metadata| metadata.get("managedFields"));
+    let disowned = managed.and_then(Value::as_array).is_some_and(Vec::is_empty);
+    Ok(Patched { value: decoded.value, strict: strict_problems, disowned, shown })
 }
 
 /// What reads a patched object.

@@ -158,6 +158,11 @@ impl Table {
     }
 }
 
+/// An object of a type of which nothing is said: what Go's encoder writes for an empty struct.
+pub fn empty_object(id: TypeId) -> serde_json::Value {
+    zero(&Shape::Ref(id))
+}
+
 fn find_kind(
     by_kind: &HashMap<&'static str, Vec<KindEntry>>,
     group: &str,

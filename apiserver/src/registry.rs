@@ -15,6 +15,7 @@ mod call;
 mod create;
 mod delete;
 mod errors;
+mod fields;
 mod matcher;
 mod object;
 mod options;
@@ -43,6 +44,7 @@ use crate::authorize::Authorizer;
 use crate::negotiate;
 use crate::request::{Context, ResourcePath};
 
+pub(crate) use object::Head;
 use resource::Endpoint;
 
 #[cfg(test)]

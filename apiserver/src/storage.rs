@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{GroupVersion, GroupVersionKind, Map, Value};
+use api::{GroupVersion, GroupVersionKind, Value};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Deserialize;
@@ -15,6 +15,8 @@ use store::{
     Batch, Deleted, Entry, Error, Event, Expect, Key, KeyPrefix, Page, Progress, RangeRequest, Store, WatchSource,
     WatchStream,
 };
+
+use crate::registry::Head;
 
 /// Groups whose objects upstream keeps as text, whatever the others are kept as.
 const TEXT_GROUPS: &[&str] = &["apiextensions.k8s.io", "apiregistration.k8s.io"];
@@ -56,7 +58,11 @@ fn text(value: Bytes) -> Bytes {
         return value;
     }
     match api::protobuf::decode_body(&value, &GroupVersionKind::new("", "", "")) {
-        Ok(body) => written(&body.gvk, body.value).map_or(value, Bytes::from),
+        Ok(body) => {
+            let mut object = body.value;
+            default(&body.gvk, &mut object);
+            written(&body.gvk, &object)
+        }
         Err(status) => {
             tracing::debug!(error = %status.message, "cannot decode a stored object");
             value
@@ -64,21 +70,30 @@ fn text(value: Bytes) -> Bytes {
     }
 }
 
-/// In the order in which the registry writes: the type, the metadata with its managed fields first, the rest.
-fn written(gvk: &GroupVersionKind, mut object: Value) -> Option<Vec<u8>> {
-    let root = object.as_object_mut()?;
-    let mut ordered = Map::new();
-    ordered.insert("kind".to_owned(), gvk.kind.clone().into());
-    ordered.insert("apiVersion".to_owned(), gvk.api_version().into());
-    let mut metadata = Map::new();
-    if let Some(Value::Object(mut found)) = root.remove("metadata") {
-        metadata.extend(found.remove_entry("managedFields"));
-        metadata.extend(found);
+/// Fills what upstream fills whenever it decodes and does not always store: a new claim's phase, or what an older
+/// release did not know.
+fn default(gvk: &GroupVersionKind, object: &mut Value) {
+    let Some(resource) = api::schema::table().resource_of_kind(&gvk.group, &gvk.version, &gvk.kind) else { return };
+    if let Some(id) = resource.type_id {
+        api::schema::apply_defaults(id, object);
     }
-    ordered.insert("metadata".to_owned(), Value::Object(metadata));
-    let rest = std::mem::take(root).into_iter().filter(|(name, _)| !matches!(name.as_str(), "kind" | "apiVersion"));
-    ordered.extend(rest);
-    serde_json::to_vec(&ordered).ok()
+    let namespace = api::meta::namespace(object).to_owned();
+    let request = kinds::Request {
+        now: daemon::clock::now(),
+        namespace: &namespace,
+        version: resource.version,
+        user: "",
+        groups: &[],
+        user_uid: "",
+    };
+    kinds::strategy(resource.group, resource.name).default(object, &request);
+}
+
+/// As the registry writes it.
+fn written(gvk: &GroupVersionKind, object: &Value) -> Bytes {
+    let managed = api::meta::metadata(object).and_then(|metadata| metadata.get("managedFields"));
+    let managed = managed.map(Value::to_string).unwrap_or_default();
+    Head::new(&gvk.kind, &gvk.api_version()).encode(object, managed.as_bytes())
 }
 
 fn entry(entry: Entry) -> Entry {
@@ -171,7 +186,7 @@ mod tests {
         let object = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"managedFields":[{"manager":"m"}],"name":"a"},"data":{"b":"c"}}"#;
         let stored = write(object);
         assert!(stored.starts_with(&api::protobuf::MAGIC), "{stored:?}");
-        assert_eq!(text(stored), object);
+        assert_eq!(text(stored), object, "fields in the order of the stored form, whatever the map's order");
         let broken = Bytes::from_static(b"k8s\0\xff");
         assert_eq!(text(broken.clone()), broken);
         for text in [

@@ -1,5 +1,6 @@
 // Command registry sends the steps of steps.json to upstream's kube-apiserver, in order, and writes its answers beside
-// them for the registry's replay test. Run it from conformance/: go run ./registry [-bin DIR].
+// them for the registry's replay test. Run it from conformance/: go run ./registry [-bin DIR]; with -managed, answers
+// keep their managed fields (apply.json is recorded so).
 package main
 
 import (
@@ -24,6 +25,8 @@ type step struct {
 	Warning []string          `json:"warning,omitempty"`
 }
 
+var keepManaged bool
+
 var methods = map[string]string{
 	"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE",
 	"deletecollection": "DELETE",
@@ -33,6 +36,7 @@ func main() {
 	bin := flag.String("bin", "", "directory with kube-apiserver and etcd; built when empty")
 	in := flag.String("steps", "registry/steps.json", "what to send")
 	out := flag.String("out", "../apiserver/src/registry/tests/recorded.json", "where the answers go")
+	flag.BoolVar(&keepManaged, "managed", false, "keep metadata.managedFields in the answers")
 	flag.Parse()
 	if err := record(*bin, *in, *out); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -90,7 +94,7 @@ func send(server *upstream.Server, one *step) error {
 	return err
 }
 
-// slim leaves out what the replay does not compare: who manages which field, and the prose of table columns.
+// slim leaves out what the replay does not compare: the prose of table columns, and mostly who manages which field.
 func slim(text []byte) []byte {
 	var tree any
 	if err := json.Unmarshal(text, &tree); err != nil {
@@ -107,7 +111,9 @@ func slim(text []byte) []byte {
 func drop(value any) {
 	switch value := value.(type) {
 	case map[string]any:
-		delete(value, "managedFields")
+		if !keepManaged {
+			delete(value, "managedFields")
+		}
 		if _, isColumn := value["priority"]; isColumn {
 			delete(value, "description")
 		}

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::names::{self, NameRule};
 use crate::object_meta::invalid_each;
 use crate::rows;
-use crate::strategy::{Generation, Request, Strategy, keep_status};
+use crate::strategy::{Generation, Request, Strategy, keep_all_but_status, keep_status};
 use crate::tree::{at, default_text, default_to, enter, enter_some, flag, int, list, put, some, text, texts};
 
 /// The strategy of API services.
@@ -59,6 +59,10 @@ impl Strategy for ApiService {
 
     fn validate_update(&self, new: &Value, _old: &Value, _request: &Request<'_>, errors: &mut FieldErrors) {
         service(new, errors);
+    }
+
+    fn prepare_subresource(&self, _subresource: &str, new: &mut Value, old: &Value, _request: &Request<'_>) {
+        keep_all_but_status(new, old);
     }
 
     fn validate_subresource(
@@ -190,6 +194,10 @@ impl Strategy for CustomResourceDefinition {
             let metadata = Path::new("metadata");
             errors.invalid(&metadata.child("name"), name, "must be spec.names.plural+\".\"+spec.group");
         }
+    }
+
+    fn prepare_subresource(&self, _subresource: &str, new: &mut Value, old: &Value, _request: &Request<'_>) {
+        keep_all_but_status(new, old);
     }
 
     fn prepare_update(&self, new: &mut Value, old: &Value, _request: &Request<'_>) {

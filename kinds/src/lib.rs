@@ -5,6 +5,7 @@
 //!
 //! - [`strategy`] finds a resource's [`Strategy`]; [`table`] is the one list of them;
 //! - [`validate`] is the whole validation of a write, metadata included, in upstream's order;
+//! - [`reset`] says what a write at a path leaves as it is, for managed fields;
 //! - one folder per API group holds one file per kind; kinds without a file are [`plain`];
 //! - [`names`], [`object_meta`], [`conditions`] and [`tree`] are what the kinds are written with.
 
@@ -31,6 +32,7 @@ pub mod object_meta;
 pub mod plain;
 mod policy;
 mod rbac;
+pub mod reset;
 pub mod resource_name;
 mod rows;
 mod scheduling;

@@ -51,7 +51,6 @@ pub fn validate_with(
     annotations(at(metadata, "annotations"), &path.child("annotations"), errors);
     owner_references(metadata, &path.child("ownerReferences"), errors);
     finalizers(metadata, &path.child("finalizers"), errors);
-    managed_fields(metadata, &path.child("managedFields"), errors);
 }
 
 /// Validates `metadata` of a changed object against what is stored.
@@ -82,7 +81,6 @@ pub fn validate_update(object: &Value, old: &Value, errors: &mut FieldErrors) {
     labels(at(new_meta, "labels"), &path.child("labels"), errors);
     annotations(at(new_meta, "annotations"), &path.child("annotations"), errors);
     owner_references(new_meta, &path.child("ownerReferences"), errors);
-    managed_fields(new_meta, &path.child("managedFields"), errors);
 }
 
 /// What is checked of every kind's metadata on an update, before the kind's own errors.
@@ -225,8 +223,11 @@ fn no_new_finalizers(new: &Value, old: &Value, path: &Path<'_>, errors: &mut Fie
     errors.forbidden(path, &detail);
 }
 
-fn managed_fields(metadata: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
-    for (i, entry) in list(metadata, "managedFields").iter().enumerate() {
+/// Validates managed fields that a client has given. They travel apart from their object.
+pub fn managed_fields(entries: &[Value], errors: &mut FieldErrors) {
+    let path = Path::new("metadata");
+    let path = path.child("managedFields");
+    for (i, entry) in entries.iter().enumerate() {
         let path = path.index(i);
         match text(entry, "operation") {
             "" => errors.required(&path.child("operation"), "must not be empty"),

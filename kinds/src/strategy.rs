@@ -191,9 +191,6 @@ pub fn keep_all_but_status(new: &mut Value, old: &Value) {
         Some(status) => root.insert("status".to_owned(), status),
         None => root.remove("status"),
     };
-    if let Some(fields) = api::meta::metadata(new).and_then(|m| m.get("managedFields")).cloned() {
-        api::meta::set(&mut kept, "managedFields", fields);
-    }
     let version = api::meta::resource_version(new).to_owned();
     if !version.is_empty() {
         api::meta::set(&mut kept, "resourceVersion", Value::String(version));

@@ -90,12 +90,7 @@ impl Walk {
         (presence(old, new), found.comparison())
     }
 
-    fn list<'a>(
-        &mut self,
-        of: (&'static Shape, Merge),
-        old: Option<&'a Value>,
-        new: Option<&'a Value>,
-    ) -> Found<'a> {
+    fn list<'a>(&mut self, of: (&'static Shape, Merge), old: Option<&'a Value>, new: Option<&'a Value>) -> Found<'a> {
         let items = |value: Option<&'a Value>| value.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let (before, after) = (items(old), items(new));
         if before.is_empty() && after.is_empty() {
@@ -115,12 +110,7 @@ impl Walk {
         (presence(old, new), found.comparison())
     }
 
-    fn named<'a>(
-        &mut self,
-        (item, merge): (&'static Shape, Merge),
-        items: &'a [Value],
-        fresh: bool,
-    ) -> Vec<Named<'a>> {
+    fn named<'a>(&mut self, (item, merge): (&'static Shape, Merge), items: &'a [Value], fresh: bool) -> Vec<Named<'a>> {
         let mut named = Vec::with_capacity(items.len());
         for value in items {
             match name_item(item, merge, value) {

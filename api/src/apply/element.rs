@@ -57,13 +57,13 @@ impl<'a> Element<'a> {
 
     /// Writes the step as a JSON string.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        if let Self::Field(name) = self {
-            if is_plain(name) {
-                out.extend_from_slice(b"\"f:");
-                out.extend_from_slice(name.as_bytes());
-                out.push(b'"');
-                return;
-            }
+        if let Self::Field(name) = self
+            && is_plain(name)
+        {
+            out.extend_from_slice(b"\"f:");
+            out.extend_from_slice(name.as_bytes());
+            out.push(b'"');
+            return;
         }
         serde_json::to_writer(out, &self.text()).expect("strings always encode");
     }

@@ -16,11 +16,7 @@ const ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const MAX_ANNOTATIONS_BYTES: usize = 256 * 1024;
 
 /// The conflicts that the annotation does not allow; None when there is no usable annotation.
-pub(super) fn conflicts_left(
-    tracker: &Tracker<'_>,
-    live: &Value,
-    conflicts: Vec<Conflict>,
-) -> Option<Vec<Conflict>> {
+pub(super) fn conflicts_left(tracker: &Tracker<'_>, live: &Value, conflicts: Vec<Conflict>) -> Option<Vec<Conflict>> {
     let said = meta::annotation(live, ANNOTATION).filter(|text| !text.is_empty())?;
     let said: Value = serde_json::from_str(said).ok()?;
     let allowed = tracker.paths_said_unchanged(&said, live)?;
@@ -50,7 +46,8 @@ fn configuration(config: &Value) -> String {
     if let Some(annotations) = meta::metadata_mut(&mut config).get_mut("annotations").and_then(Value::as_object_mut) {
         annotations.remove(ANNOTATION);
     }
-    if meta::metadata(&config).and_then(|m| m.get("annotations")).and_then(Value::as_object).is_some_and(Map::is_empty) {
+    if meta::metadata(&config).and_then(|m| m.get("annotations")).and_then(Value::as_object).is_some_and(Map::is_empty)
+    {
         meta::set(&mut config, "annotations", serde_json::json!({}));
     }
     // Go's encoder writes these so that the text may stand in a web page, and ends with a newline.

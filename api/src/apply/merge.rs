@@ -51,11 +51,8 @@ fn merge_lists(
         return Ok(config.or(live).cloned());
     }
     let mut errors = Vec::new();
-    let lists = Lists {
-        form: Form::item(of.0),
-        live: named(of, &before, &mut errors),
-        config: named(of, &after, &mut errors),
-    };
+    let lists =
+        Lists { form: Form::item(of.0), live: named(of, &before, &mut errors), config: named(of, &after, &mut errors) };
     if let Some(error) = errors.into_iter().next() {
         return Err(error);
     }

@@ -90,7 +90,7 @@ pub struct Applied {
 impl Tracker<'_> {
     /// The managed fields of a new object, as a create leaves them; `managed` is what its client gave.
     pub fn create(&self, new: &Value, managed: &str) -> Vec<u8> {
-        let nothing = zero(self.type_id);
+        let nothing = schema::empty_object(self.type_id);
         let Some(changes) = compare(Form::object(self.type_id), &nothing, new) else { return Vec::new() };
         let entries = managers::decode(managed).unwrap_or_default();
         managers::encode(self.updated((&nothing, new), entries, &changes))
@@ -215,7 +215,7 @@ impl Tracker<'_> {
         let decoded = managers::decode(managed);
         let mut entries = decoded.map_err(|e| Error::Other(format!("failed to decode managed fields: {e}")))?;
         let form = Form::object(self.type_id);
-        let nothing = zero(self.type_id);
+        let nothing = schema::empty_object(self.type_id);
         if entries.is_empty() {
             let changes = compare(form, &nothing, live).unwrap_or_default();
             let set = self.filtered(changes).added.difference(&union(&STRIPPED));
@@ -249,7 +249,19 @@ impl Tracker<'_> {
             entries.push(Entry { set, time, ..own });
         }
         let managed = managers::encode(entries);
-        Ok(Applied { object: differs.then(|| object.clone()), managed })
+        let object = differs.then(|| self.fitted(&object, config)).transpose()?;
+        Ok(Applied { object, managed })
+    }
+
+    /// A merged object as decoding would have left it.
+    fn fitted(&self, merged: &Value, config: &Value) -> Result<Value, Error> {
+        let GroupVersionKind { group, version, kind } = self.gvk;
+        let decoded = schema::convert_borrowed(merged, self.type_id).map_err(|error| {
+            let (named, gvk) = (self.named(config), format!("{group}/{version}, Kind={kind}"));
+            let what = format!("unable to convert unstructured object to {gvk}: {error}");
+            Error::Other(format!("failed to convert new object ({named}) to proper version: {what}"))
+        })?;
+        Ok(decoded.value)
     }
 
     /// Takes out what the manager said last time and nobody says now.
@@ -310,11 +322,6 @@ impl Tracker<'_> {
         set.each_path("", &mut |path| paths.push(path));
         Some(paths)
     }
-}
-
-/// What an object of a type is before anything is said.
-fn zero(id: TypeId) -> Value {
-    schema::zero(&schema::Shape::Ref(id))
 }
 
 /// The change of one write, seen in each manager's version.

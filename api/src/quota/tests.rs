@@ -1,3 +1,5 @@
+//! What uses of a quota are counted.
+
 use serde_json::json;
 
 use super::*;

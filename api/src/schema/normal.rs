@@ -8,10 +8,16 @@ use super::types::{Field, Shape, Type};
 /// Builds an object of the values that were read, in the order of the type's fields.
 pub(crate) fn object(of: &Type, values: Vec<Option<Value>>) -> Map<String, Value> {
     let kept = of.fields.iter().zip(values).filter_map(|(field, value)| {
-        let value = self::field(field, value.filter(|value| !value.is_null()))?;
+        let value = self::field(field, value.filter(|value| !is_nothing(of, field, value)))?;
         Some((field.name.to_owned(), value))
     });
     kept.collect()
+}
+
+/// Null, and an empty list or map that goes through protobuf on its way to the store, which knows no empty ones.
+fn is_nothing(of: &Type, field: &Field, value: &Value) -> bool {
+    let forgotten = !field.is_pointer() && matches!(field.shape, Shape::List { .. } | Shape::Map(_));
+    value.is_null() || (forgotten && of.id.starts_with("api.") && is_empty(&field.shape, value))
 }
 
 /// The value that Go writes for a field; None leaves it out.

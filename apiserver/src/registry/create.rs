@@ -1,5 +1,6 @@
 //! Create.
 
+use api::apply::Given;
 use api::{Reason, Status, Value, meta};
 use kinds::strategy::Generation;
 use serde_json::json;
@@ -7,6 +8,7 @@ use store::{Error, Expect};
 
 use super::call::Call;
 use super::errors;
+use super::fields::{self, Made};
 use super::options::WriteOptions;
 use super::write::{self, Admission, Written};
 use crate::admission::Operation;
@@ -20,13 +22,25 @@ const NAME_RANDOM: usize = 5;
 
 impl Call<'_> {
     /// Creates a decoded object of the served version.
-    pub(crate) async fn create_object(&self, mut object: Value, options: &WriteOptions) -> Result<Written, Status> {
+    pub(crate) async fn create_object(
+        &self,
+        mut object: Value,
+        given: &Given,
+        options: &WriteOptions,
+    ) -> Result<Written, Status> {
         wipe_system_fields(&mut object);
         write::ensure_namespace(self, &mut object)?;
         write::dedup_owners(self, &mut object, false);
         let mut object = self.endpoint.working_of_client(object);
         write::default(self, &mut object);
-        write::drop_managed_fields(&mut object);
+        let managed = self.fields_of_new(&self.shape(), &object, given, options);
+        fields::check(self, &object, given, Some(&managed))?;
+        self.create_made(Made { object, managed: Some(managed) }, options).await
+    }
+
+    /// Creates a defaulted object of the version of the kind's rules.
+    pub(crate) async fn create_made(&self, made: Made, options: &WriteOptions) -> Result<Written, Status> {
+        let Made { object, managed } = made;
         let name = if self.path.name.is_empty() { meta::name(&object) } else { &self.path.name };
         let path = self.path_named(name);
         let admission = Admission {
@@ -38,20 +52,20 @@ impl Call<'_> {
         };
         let mut object = write::mutate(self, &admission, object).await?;
         write::dedup_owners(self, &mut object, true);
-        self.insert(object, options).await
+        self.insert(object, &managed.unwrap_or_default(), options).await
     }
 
     /// Stores an admitted object under its own or a generated name.
-    async fn insert(&self, object: Value, options: &WriteOptions) -> Result<Written, Status> {
+    async fn insert(&self, object: Value, managed: &[u8], options: &WriteOptions) -> Result<Written, Status> {
         let base = meta::text(&object, "generateName");
         if base.is_empty() || !meta::name(&object).is_empty() {
-            return self.insert_named(object, options).await;
+            return self.insert_named(object, managed, options).await;
         }
         let mut refused = None;
         for _ in 0..NAME_ATTEMPTS_MAX {
             let mut candidate = object.clone();
             meta::set(&mut candidate, "name", generated_name(base).into());
-            match self.insert_named(candidate, options).await {
+            match self.insert_named(candidate, managed, options).await {
                 Err(status) if status.reason == Reason::AlreadyExists => refused = Some(status),
                 outcome => return outcome,
             }
@@ -59,13 +73,13 @@ impl Call<'_> {
         Err(refused.expect("at least one attempt was made"))
     }
 
-    async fn insert_named(&self, object: Value, options: &WriteOptions) -> Result<Written, Status> {
+    async fn insert_named(&self, object: Value, managed: &[u8], options: &WriteOptions) -> Result<Written, Status> {
         let (object, pending) = self.prepare_new(object, options).await?;
         let object = write::finish(self, object)?;
         let collection = self.collection();
         let name = meta::name(&object).to_owned();
         let key = collection.key(meta::namespace(&object), &name)?;
-        let raw = self.encode(&object);
+        let raw = self.encode(&object, managed);
         if options.dry_run {
             return match self.load(&key).await? {
                 Some(found) => Err(self.taken(&object, Some(&found.raw))),

@@ -12,7 +12,7 @@ use store::{Error, Expect, Key, UPDATE_ATTEMPTS_MAX};
 use super::call::Call;
 use super::errors;
 use super::matcher::Matcher;
-use super::object::Stored;
+use super::object::{self, Stored};
 use super::options::{DeleteOptions, ListOptions, Propagation};
 use super::special::DeleteStep;
 use super::write::{self, Admission, Written};
@@ -203,9 +203,9 @@ impl Call<'_> {
                 Deletion::Gone(last)
             }),
             Plan::StoreAndRemove(new) if dry_run => Ok(Deletion::Gone(new)),
-            Plan::StoreAndRemove(new) => self.remove_marked(key, new, current.revision).await,
+            Plan::StoreAndRemove(new) => self.remove_marked(key, new, &current).await,
             Plan::Store(new) => {
-                let raw = self.collection().head.encode(&new);
+                let raw = self.collection().head.encode(&new, object::managed(&current.raw));
                 if dry_run || raw == current.raw {
                     return Ok(Some(Deletion::Kept(Written { raw, revision: current.revision })));
                 }
@@ -221,10 +221,10 @@ impl Call<'_> {
         }
     }
 
-    async fn remove_marked(&self, key: &Key, mut new: Value, revision: u64) -> Result<Deletion, Error> {
-        let raw = self.collection().head.encode(&new);
-        let ttl = self.collection().hooks.ttl();
-        let marked = self.registry.store.put(key.clone(), raw, Expect::Revision(revision), ttl).await?;
+    async fn remove_marked(&self, key: &Key, mut new: Value, current: &Written) -> Result<Deletion, Error> {
+        let raw = self.collection().head.encode(&new, object::managed(&current.raw));
+        let (ttl, expect) = (self.collection().hooks.ttl(), Expect::Revision(current.revision));
+        let marked = self.registry.store.put(key.clone(), raw, expect, ttl).await?;
         let deleted = self.registry.store.delete(key.clone(), Expect::Revision(marked)).await?;
         self.collection().hooks.deleted(&new);
         meta::set(&mut new, "resourceVersion", deleted.revision.to_string().into());

@@ -4,8 +4,8 @@
 //! {"kind":"Pod","apiVersion":"v1","metadata":{"name":"web",...},"spec":...}
 //! |<------------- head ----------->|<-- M -->|
 //! ```
-//! The stored form has no `resourceVersion`, because it is known only after the write. Where `M` ends is known from
-//! the resource alone, so a full object, a list's item (without kind and apiVersion, as upstream's typed items) and a
+//! The stored form has no `resourceVersion`, because it is known only after the write, and `managedFields` first, so
+//! that a write can cut them out and need not read them. Where `M` ends is known from the resource alone, so a full object, a list's item (without kind and apiVersion, as upstream's typed items) and a
 //! watch event are copies of the stored bytes with the version put in, whatever the object's size.
 
 use std::collections::BTreeMap;
@@ -21,6 +21,7 @@ use kinds::Strategy;
 mod tests;
 
 const METADATA: &[u8] = b"\"metadata\":{";
+const MANAGED: &[u8] = b"\"managedFields\":";
 
 /// The bytes with which every stored object of a resource begins.
 #[derive(Clone, Debug)]
@@ -38,12 +39,23 @@ impl Head {
         Self { bytes, item }
     }
 
-    /// Encodes an object for the store. Kind, API version and resource version are not taken from it.
-    pub(crate) fn encode(&self, object: &Value) -> Bytes {
-        let mut out = Vec::with_capacity(1024);
+    /// Encodes an object for the store, with the text of its managed fields, which may be empty. Kind, API version,
+    /// resource version and managed fields are not taken from the object.
+    pub(crate) fn encode(&self, object: &Value, managed: &[u8]) -> Bytes {
+        let mut out = Vec::with_capacity(1024 + managed.len());
         out.extend_from_slice(&self.bytes);
+        if !managed.is_empty() {
+            out.extend_from_slice(MANAGED);
+            out.extend_from_slice(managed);
+            out.push(b',');
+        }
+        let start = out.len();
         let empty = Map::new();
-        write_fields(&mut out, api::meta::metadata(object).unwrap_or(&empty), &["resourceVersion"]);
+        let apart = ["resourceVersion", "managedFields"];
+        write_fields(&mut out, api::meta::metadata(object).unwrap_or(&empty), &apart);
+        if out.len() == start && !managed.is_empty() {
+            out.pop();
+        }
         out.push(b'}');
         if let Some(root) = object.as_object() {
             let start = out.len();
@@ -63,10 +75,16 @@ impl Head {
     /// When they are no JSON object.
     pub(crate) fn canonical(&self, bytes: &Bytes) -> Result<Bytes, serde_json::Error> {
         if bytes.starts_with(&self.bytes) {
-            return Ok(bytes.clone());
+            let in_place = bytes[self.bytes.len()..].starts_with(MANAGED);
+            if in_place || memchr::memmem::find(bytes, MANAGED).is_none() {
+                return Ok(bytes.clone());
+            }
         }
         let tree: Value = serde_json::from_slice(bytes)?;
-        Ok(self.encode(&tree))
+        let managed = api::meta::metadata(&tree).and_then(|metadata| metadata.get("managedFields"));
+        let managed = managed.filter(|managed| managed.as_array().is_some_and(|entries| !entries.is_empty()));
+        let managed = managed.map(serde_json::to_vec).transpose()?;
+        Ok(self.encode(&tree, &managed.unwrap_or_default()))
     }
 
     /// Writes the whole object at a revision; at 0, which is never stored, without one.
@@ -95,6 +113,63 @@ impl Head {
         out.extend_from_slice(if rest.first() == Some(&b'}') { b"\"" } else { b"\"," });
         out.extend_from_slice(rest);
     }
+}
+
+/// The text of the managed fields of an object in the stored form; empty when it has none.
+pub(crate) fn managed(raw: &[u8]) -> &[u8] {
+    let (_, rest) = raw.split_at(metadata_start(raw));
+    rest.strip_prefix(MANAGED).map_or(&[], |text| &text[..value_end(text)])
+}
+
+/// The tree of an object in the stored form, without its managed fields.
+///
+/// # Errors
+/// When it is no JSON.
+pub(crate) fn unmanaged(raw: &[u8]) -> Result<Value, serde_json::Error> {
+    let managed = managed(raw);
+    if managed.is_empty() {
+        return serde_json::from_slice(raw);
+    }
+    let (head, rest) = raw.split_at(metadata_start(raw));
+    let rest = &rest[MANAGED.len() + managed.len()..];
+    let mut text = Vec::with_capacity(raw.len());
+    text.extend_from_slice(head);
+    text.extend_from_slice(rest.strip_prefix(b",").unwrap_or(rest));
+    serde_json::from_slice(&text)
+}
+
+/// Where the fields of `metadata` begin.
+fn metadata_start(raw: &[u8]) -> usize {
+    memchr::memmem::find(raw, METADATA).map_or(raw.len(), |at| at + METADATA.len())
+}
+
+/// Where the list or object at the start of a text ends.
+fn value_end(text: &[u8]) -> usize {
+    let (mut depth, mut at) = (0_usize, 0);
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' if depth <= 1 => return at + 1,
+            b']' | b'}' => depth -= 1,
+            b'"' => at += string_length(&text[at..]),
+            _ => {}
+        }
+        at += 1;
+    }
+    text.len()
+}
+
+/// The distance from a string's opening quote to its closing one.
+fn string_length(text: &[u8]) -> usize {
+    let mut at = 1;
+    while let Some(found) = text.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        at += found;
+        if text[at] == b'"' {
+            return at;
+        }
+        at += 2;
+    }
+    text.len()
 }
 
 fn write_fields(out: &mut Vec<u8>, map: &Map<String, Value>, without: &[&str]) {
@@ -162,7 +237,7 @@ impl Stored {
     /// The value of one of the strategy's selectable fields, by its place among them.
     pub(crate) fn field(&self, strategy: &dyn Strategy, place: usize) -> &str {
         let fields = self.fields.get_or_init(|| {
-            let tree = self.tree();
+            let tree = unmanaged(&self.raw).unwrap_or_default();
             let names = strategy.selectable_fields().iter();
             names.map(|name| strategy.selectable_field(&tree, name).into_boxed_str()).collect()
         });

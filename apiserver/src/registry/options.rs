@@ -2,7 +2,7 @@
 
 use api::field::{ErrorKind, FieldErrors, Path};
 use api::selector::{FieldSelector, LabelSelector};
-use api::{Status, Value};
+use api::{Reason, Status, Value};
 
 use crate::request::Context;
 
@@ -140,6 +140,15 @@ pub(crate) fn parse_revision(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("resourceVersion: Invalid value: {text:?}: {detail}"))
 }
 
+/// The version that an object to be written names; 0 for none.
+pub(crate) fn parse_version(text: &str) -> Result<u64, Status> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    text.parse()
+        .map_err(|_| Status::new(Reason::Unknown(500), format!("strconv.ParseUint: parsing {text:?}: invalid syntax")))
+}
+
 /// How unknown and duplicate fields of a body are treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum FieldValidation {
@@ -154,18 +163,36 @@ pub(crate) enum FieldValidation {
 pub(crate) struct WriteOptions {
     pub(crate) dry_run: bool,
     pub(crate) field_validation: FieldValidation,
+    /// Empty when the client has not said.
+    pub(crate) field_manager: String,
+    /// An apply takes what others own.
+    pub(crate) force: bool,
 }
 
 impl WriteOptions {
     /// Reads the options; `kind` is `CreateOptions`, `UpdateOptions` or `PatchOptions`.
     pub(crate) fn read(context: &Context, kind: &str) -> Result<Self, Status> {
         let mut errors = FieldErrors::new();
-        let dry_run = dry_run(context.params("dryRun"), &mut errors);
-        let manager = context.param("fieldManager").unwrap_or("");
-        kinds::object_meta::field_manager(manager, &Path::new("fieldManager"), &mut errors);
         if kind == "PatchOptions" && context.param("force").is_some() {
             errors.forbidden(&Path::new("force"), "may not be specified for non-apply patch");
         }
+        Self::read_into(context, kind, errors)
+    }
+
+    /// Reads the options of a server-side apply.
+    pub(crate) fn read_apply(context: &Context) -> Result<Self, Status> {
+        let mut errors = FieldErrors::new();
+        if context.param("fieldManager").unwrap_or("").is_empty() {
+            errors.required(&Path::new("fieldManager"), "is required for apply patch");
+        }
+        let force = boolean(context, "force")?.unwrap_or(false);
+        Ok(Self { force, ..Self::read_into(context, "PatchOptions", errors)? })
+    }
+
+    fn read_into(context: &Context, kind: &str, mut errors: FieldErrors) -> Result<Self, Status> {
+        let manager = context.param("fieldManager").unwrap_or("");
+        kinds::object_meta::field_manager(manager, &Path::new("fieldManager"), &mut errors);
+        let dry_run = dry_run(context.params("dryRun"), &mut errors);
         let given = context.param("fieldValidation").unwrap_or("");
         let field_validation = match given {
             "" | "Warn" => FieldValidation::Warn,
@@ -178,7 +205,7 @@ impl WriteOptions {
             }
         };
         refuse(kind, &errors)?;
-        Ok(Self { dry_run, field_validation })
+        Ok(Self { dry_run, field_validation, field_manager: manager.to_owned(), force: false })
     }
 }
 

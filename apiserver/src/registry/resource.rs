@@ -10,7 +10,7 @@ use store::cache::Decoded;
 use store::{Cache, CacheOptions, Clock, Entry, Key, KeyPrefix, Store};
 
 use super::Config;
-use super::object::{Head, Stored};
+use super::object::{self, Head, Stored};
 use super::special::{self, Conversion, Hooks};
 
 /// One stored resource, whatever it is served as.
@@ -88,7 +88,15 @@ impl Collection {
 
     /// The tree of stored bytes, with its resource version.
     pub(crate) fn tree(&self, raw: &[u8], revision: u64) -> Result<Value, Status> {
-        let parsed: Result<Value, _> = serde_json::from_slice(raw);
+        self.parsed(serde_json::from_slice(raw), revision)
+    }
+
+    /// The tree of stored bytes, with its resource version and without its managed fields.
+    pub(crate) fn unmanaged(&self, raw: &[u8], revision: u64) -> Result<Value, Status> {
+        self.parsed(object::unmanaged(raw), revision)
+    }
+
+    fn parsed(&self, parsed: Result<Value, serde_json::Error>, revision: u64) -> Result<Value, Status> {
         let mut tree = parsed.map_err(|error| Status::internal(format!("decoding a stored {}: {error}", self.kind)))?;
         if revision > 0 {
             api::meta::set(&mut tree, "resourceVersion", Value::String(revision.to_string()));
@@ -170,8 +178,8 @@ impl Endpoint {
     }
 
     fn converted(&self, raw: &[u8]) -> bytes::Bytes {
-        let tree: Value = serde_json::from_slice(raw).unwrap_or_default();
-        self.head.encode(&self.served(tree))
+        let tree = object::unmanaged(raw).unwrap_or_default();
+        self.head.encode(&self.served(tree), object::managed(raw))
     }
 }
 

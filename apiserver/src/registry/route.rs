@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
+use api::apply::Given;
 use api::patch::{self, PatchType};
-use api::schema::TypeId;
 use api::status::Details;
 use api::{GroupVersionKind, Reason, Status, Value, meta};
 use http::{HeaderMap, StatusCode};
 
 use super::Registry;
 use super::call::Call;
-use super::options::FieldValidation;
+use super::fields::{self, Current, Made, Shape};
+use super::options::{FieldValidation, WriteOptions};
 use super::resource::Endpoint;
-use super::special::{self, Part};
-use super::update::{Change, Outcome};
+use super::special;
+use super::update::{Change, Create, Outcome};
 use super::write::{self, Written};
+use super::yaml;
 use crate::answer::{self, Request, Response};
 use crate::negotiate::{self, Accept, Format, Offer};
 use crate::request::{Context, ResourcePath, Verb};
@@ -105,8 +107,9 @@ impl Call<'_> {
             return action.run(self, body, format, &options).await;
         }
         let gvk = self.endpoint.table.gvk();
-        let object = write::decode(self, body, format, &gvk, options.field_validation)?;
-        let written = self.create_object(object, &options).await?;
+        let mut object = write::decode(self, body, format, &gvk, options.field_validation)?;
+        let given = fields::take_given(&mut object, body);
+        let written = self.create_object(object, &given, &options).await?;
         self.object(StatusCode::CREATED, &written.raw, written.revision)
     }
 
@@ -118,12 +121,13 @@ impl Call<'_> {
         write::ensure_namespace(self, &mut served)?;
         write::ensure_name(&served, &self.path.name)?;
         write::dedup_owners(self, &mut served, false);
-        let make = |old: &Value| shape.put_into(self, old, served.clone());
+        let given = fields::take_given(&mut served, body);
+        let make = |current: &Current<'_>| self.made_of(&shape, current, (served.clone(), given.clone()), &options);
         let uid = meta::uid(&served);
         let change = Change {
             make: &make,
             uid: Some(uid).filter(|uid| !uid.is_empty()),
-            create: Some(&served),
+            create: Create::Object(&served, &given),
             options: &options,
         };
         let outcome = self.update_object(&change).await?;
@@ -132,18 +136,79 @@ impl Call<'_> {
 
     async fn patch(&self, headers: &HeaderMap, body: &[u8]) -> Result<Response, Status> {
         let kind = patch_type(&negotiate::media_type(headers))?;
+        if kind == PatchType::Apply {
+            return self.apply(body).await;
+        }
         let options = self.write_options("PatchOptions")?;
         let shape = self.shape();
-        let make = |old: &Value| {
-            let served = shape.take_from(self, old)?;
-            let mut patched = self.patched(kind, &served, body, &shape, options.field_validation)?;
+        // Only a patch that speaks of managed fields has to see them.
+        let sees_managed = shape.part.is_none() && memchr::memmem::find(body, b"managedFields").is_some();
+        let make = |current: &Current<'_>| {
+            let mut served = shape.take_from(self, current.object)?;
+            if sees_managed && !current.managed.is_empty() {
+                let managed = serde_json::from_str(current.managed);
+                meta::set(&mut served, "managedFields", managed.map_err(Status::internal)?);
+            }
+            let (mut patched, disowned) = self.patched(kind, &served, body, &shape, options.field_validation)?;
+            let given = if disowned { Given::Reset } else { fields::take_given(&mut patched, b"") };
             write::ensure_namespace(self, &mut patched)?;
             write::ensure_name(&patched, &self.path.name)?;
-            shape.put_into(self, old, patched)
+            self.made_of(&shape, current, (patched, given), &options)
         };
-        let change = Change { make: &make, uid: None, create: None, options: &options };
+        let change = Change { make: &make, uid: None, create: Create::Never, options: &options };
         let outcome = self.update_object(&change).await?;
         self.changed(&shape, &outcome)
+    }
+
+    /// PATCH with a configuration that is applied.
+    async fn apply(&self, body: &[u8]) -> Result<Response, Status> {
+        let options = WriteOptions::read_apply(self.context)?;
+        let shape = self.shape();
+        let config = yaml::configuration(body)?;
+        let repeated = yaml::repeated_key(body);
+        let applied = |current: Option<&Current<'_>>| {
+            let made = self.applied(&shape, current, &config, &options)?;
+            self.unrepeated(repeated.as_deref(), made, &options)
+        };
+        let make = |current: &Current<'_>| applied(Some(current));
+        let create = || applied(None);
+        let create = Create::Applied(&create);
+        let change = Change { make: &make, uid: None, create, options: &options };
+        let outcome = self.update_object(&change).await?;
+        self.changed(&shape, &outcome)
+    }
+
+    /// Refuses or reports a key that a configuration has twice, once it has been merged.
+    fn unrepeated(&self, repeated: Option<&str>, made: Made, options: &WriteOptions) -> Result<Made, Status> {
+        let Some(line) = repeated else { return Ok(made) };
+        let what = format!("error converting YAML to JSON: yaml: unmarshal errors:\n  {line}");
+        match options.field_validation {
+            FieldValidation::Ignore => {}
+            FieldValidation::Warn => self.context.warnings.add(what),
+            FieldValidation::Strict => {
+                return Err(Status::bad_request(format!("error strict decoding patch: {what}")));
+            }
+        }
+        Ok(made)
+    }
+
+    /// The stored object with what was served of it changed, and who owns what then.
+    fn made_of(
+        &self,
+        shape: &Shape,
+        current: &Current<'_>,
+        (served, given): (Value, Given),
+        options: &WriteOptions,
+    ) -> Result<Made, Status> {
+        if shape.part.is_some() {
+            let before = shape.take_from(self, current.object)?;
+            let managed = self.fields_of_part(shape, current, (&before, &served), options);
+            return Ok(Made { object: shape.put_into(self, current.object, served)?, managed });
+        }
+        let object = shape.put_into(self, current.object, served)?;
+        let managed = self.fields_of_changed(shape, current, (&object, &given), options);
+        fields::check(self, &object, &given, managed.as_ref())?;
+        Ok(Made { object, managed })
     }
 
     fn patched(
@@ -153,14 +218,14 @@ impl Call<'_> {
         body: &[u8],
         shape: &Shape,
         validation: FieldValidation,
-    ) -> Result<Value, Status> {
+    ) -> Result<(Value, bool), Status> {
         let id = shape.type_id.ok_or_else(|| not_served(&self.path.subresource))?;
         let patched = patch::apply(kind, served, body, id, validation != FieldValidation::Ignore)?;
         if validation == FieldValidation::Strict && !patched.strict.is_empty() {
             return Err(patched.strict_error());
         }
         write::report(self, &patched.strict, &shape.gvk, validation)?;
-        Ok(patched.value)
+        Ok((patched.value, patched.disowned))
     }
 
     fn changed(&self, shape: &Shape, outcome: &Outcome) -> Result<Response, Status> {
@@ -184,7 +249,7 @@ impl Call<'_> {
     }
 
     /// What is read and written at this request's path.
-    fn shape(&self) -> Shape {
+    pub(crate) fn shape(&self) -> Shape {
         let subresource = self.endpoint.table.subresource(&self.path.subresource);
         match subresource {
             Some(sub) => Shape {
@@ -197,38 +262,8 @@ impl Call<'_> {
     }
 }
 
-/// The kind at a path: the object's own, or that of a part of it.
-struct Shape {
-    gvk: GroupVersionKind,
-    type_id: Option<TypeId>,
-    part: Option<&'static dyn Part>,
-}
-
-impl Shape {
-    /// What is served of an object.
-    fn take_from(&self, call: &Call<'_>, object: &Value) -> Result<Value, Status> {
-        let Some(part) = self.part else { return Ok(call.endpoint.client_of_working(object.clone())) };
-        let mut taken = part.of(object)?;
-        let root = meta::as_object_mut(&mut taken);
-        root.insert("kind".to_owned(), self.gvk.kind.as_str().into());
-        root.insert("apiVersion".to_owned(), self.gvk.api_version().into());
-        Ok(taken)
-    }
-
-    /// The object with what was served of it changed.
-    fn put_into(&self, call: &Call<'_>, old: &Value, served: Value) -> Result<Value, Status> {
-        let mut object = match self.part {
-            Some(part) => part.into(old, &served)?,
-            None => call.endpoint.working_of_client(served),
-        };
-        write::default(call, &mut object);
-        Ok(object)
-    }
-}
-
 fn patch_type(media_type: &str) -> Result<PatchType, Status> {
     match PatchType::from_content_type(media_type) {
-        Some(PatchType::Apply) => Err(negotiate::unsupported("server-side apply is not served yet")),
         Some(kind) => Ok(kind),
         None => Err(negotiate::unsupported("415: Unsupported Media Type").with_details(Details::default())),
     }

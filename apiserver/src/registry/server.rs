@@ -10,6 +10,7 @@ use store::Key;
 use store::cache::Watcher;
 
 use super::Registry;
+use super::fields;
 use super::object::Stored;
 use super::options::{DeleteOptions, WriteOptions};
 use super::resource::{Collection, Endpoint};
@@ -83,7 +84,9 @@ impl Objects for Registry {
         let path = path(endpoint, Ref { name: "", ..collection }, "", Verb::Create);
         let context = context(&path);
         let call = self.call(endpoint, &context, &path);
-        let written = call.create_object(object, &WriteOptions::default()).await?;
+        let mut object = object;
+        let given = fields::take_given(&mut object, b"");
+        let written = call.create_object(object, &given, &WriteOptions::default()).await?;
         endpoint.collection.tree(&written.raw, written.revision)
     }
 
@@ -92,10 +95,17 @@ impl Objects for Registry {
         let path = path(endpoint, object, subresource, Verb::Update);
         let context = context(&path);
         let call = self.call(endpoint, &context, &path);
-        let make = |_: &Value| Ok(value.clone());
-        let uid = Some(meta::uid(&value)).filter(|uid| !uid.is_empty());
         let options = WriteOptions::default();
-        let change = update::Change { make: &make, uid, create: Some(&value), options: &options };
+        let shape = call.shape();
+        let mut value = value;
+        let given = fields::take_given(&mut value, b"");
+        let make = |current: &fields::Current<'_>| {
+            let managed = call.fields_of_changed(&shape, current, (&value, &given), &options);
+            Ok(fields::Made { object: value.clone(), managed })
+        };
+        let uid = Some(meta::uid(&value)).filter(|uid| !uid.is_empty());
+        let create = update::Create::Object(&value, &given);
+        let change = update::Change { make: &make, uid, create, options: &options };
         let outcome = call.update_object(&change).await?;
         endpoint.collection.tree(&outcome.written.raw, outcome.written.revision)
     }

@@ -73,7 +73,7 @@ pub(crate) fn context(query: &str) -> Context {
         target: Arc::new(Target::Path { verb: "get".to_owned(), path: "/".to_owned() }),
         query: Arc::new(pairs.map(|(key, value)| (key.into_owned(), value.into_owned())).collect()),
         now: daemon::clock::now(),
-        user_agent: "tester/1".into(),
+        user_agent: "recorder/1.0".into(),
         audit_id: "".into(),
         warnings: Warnings::default(),
     }

@@ -1,14 +1,19 @@
 //! Update: the guaranteed update behind PUT, PATCH and the subresources that write the object.
 
+use api::apply::Given;
 use api::field::{ErrorKind, FieldErrors, Path};
 use api::{Reason, Status, Value, meta};
+use bytes::Bytes;
 use kinds::strategy::Generation;
 use kinds::validate::SubresourceChange;
 use store::{Error, Expect, Key, UPDATE_ATTEMPTS_MAX};
 
 use super::call::Call;
+use super::create;
 use super::errors;
-use super::options::WriteOptions;
+use super::fields::{Current, Made};
+use super::object;
+use super::options::{self, WriteOptions};
 use super::special::{self, Pending};
 use super::write::{self, Admission, Written};
 use crate::admission::Operation;
@@ -16,15 +21,24 @@ use crate::authorize::{Attributes, Resource, Target};
 use crate::request::ResourcePath;
 
 /// Makes the new object out of the stored one, both in the version of the kind's rules; called again after a conflict.
-pub(crate) type Make<'m> = &'m (dyn Fn(&Value) -> Result<Value, Status> + Send + Sync);
+pub(crate) type Make<'m> = &'m (dyn Fn(&Current<'_>) -> Result<Made, Status> + Send + Sync);
+
+/// What an update does when there is no object.
+pub(crate) enum Create<'m> {
+    /// It is refused.
+    Never,
+    /// This object of the served version is created, where the kind allows it.
+    Object(&'m Value, &'m Given),
+    /// What this makes is created.
+    Applied(&'m (dyn Fn() -> Result<Made, Status> + Send + Sync)),
+}
 
 /// What an update does.
 pub(crate) struct Change<'m> {
     pub(crate) make: Make<'m>,
     /// The UID that the stored object has to have.
     pub(crate) uid: Option<&'m str>,
-    /// The object to create when there is none, where the kind allows it.
-    pub(crate) create: Option<&'m Value>,
+    pub(crate) create: Create<'m>,
     pub(crate) options: &'m WriteOptions,
 }
 
@@ -67,9 +81,9 @@ impl Call<'_> {
         let subject = self.subject(&path.name, "update");
         for _ in 0..UPDATE_ATTEMPTS_MAX {
             let Some(current) = self.load(&key).await? else { return Err(self.not_found(&path.name)) };
-            let mut object = collection.tree(&current.raw, current.revision)?;
+            let mut object = collection.unmanaged(&current.raw, current.revision)?;
             change(&mut object)?;
-            let raw = collection.head.encode(&object);
+            let raw = collection.head.encode(&object, object::managed(&current.raw));
             if dry_run || raw == current.raw {
                 return Ok(Written { raw, revision: current.revision });
             }
@@ -87,8 +101,7 @@ impl Call<'_> {
         let Some(current) = current else { return self.create_missing(change, key).await };
         let old = self.tree(current)?;
         self.check_uid(change, &old, key)?;
-        let mut new = (change.make)(&old)?;
-        write::drop_managed_fields(&mut new);
+        let Made { object: new, managed } = (change.make)(&Current { object: &old, managed: current.managed()? })?;
         let admission = Admission {
             path: self.path,
             kind: self.endpoint.table.kind,
@@ -103,20 +116,35 @@ impl Call<'_> {
         write::warn(self, &new, Some(&old));
         let new = write::finish(self, write::admit(self, &admission, new).await?)?;
         if self.deletes(&new, &old) {
-            return self.delete_emptied(new, change, key, current.revision).await;
+            let raw = self.encode(&new, managed.as_deref().unwrap_or_else(|| object::managed(&current.raw)));
+            return self.delete_emptied((new, raw), change, key, current.revision).await;
         }
-        self.put_changed(&new, change, key, current, pending).await
+        let raw = self.new_state(&new, managed.as_deref(), current);
+        self.put_changed(raw, change, key, current, pending).await
+    }
+
+    /// The new state as it is stored; the old one when nothing but times of managed fields would change.
+    fn new_state(&self, new: &Value, managed: Option<&[u8]>, current: &Written) -> Bytes {
+        let before = object::managed(&current.raw);
+        let Some(managed) = managed else { return self.encode(new, before) };
+        let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+        if api::apply::differ_in_times_only(text(before), text(managed)) {
+            let same = self.encode(new, before);
+            if same == current.raw {
+                return same;
+            }
+        }
+        self.encode(new, managed)
     }
 
     async fn put_changed(
         &self,
-        new: &Value,
+        raw: Bytes,
         change: &Change<'_>,
         key: &Key,
         current: &Written,
         pending: Pending,
     ) -> Result<Step, Status> {
-        let raw = self.encode(new);
         let unchanged = raw == current.raw;
         if unchanged || change.options.dry_run {
             let written = Written { raw, revision: current.revision };
@@ -135,17 +163,28 @@ impl Call<'_> {
 
     async fn create_missing(&self, change: &Change<'_>, key: &Key) -> Result<Step, Status> {
         let allowed = self.endpoint.strategy.allow_create_on_update();
-        let Some(object) = change.create.filter(|_| allowed && self.path.subresource.is_empty()) else {
-            return Err(self.not_found(&self.path.name));
+        let whole = self.path.subresource.is_empty();
+        let written = match &change.create {
+            Create::Object(object, given) if allowed && whole => {
+                if let Some(uid) = change.uid {
+                    return Err(self.uid_conflict(key, uid, ""));
+                }
+                self.authorize_create()?;
+                let mut object = (*object).clone();
+                // Upstream refuses a version on an object that does not exist as a conflict with nothing.
+                meta::set(&mut object, "resourceVersion", Value::Null);
+                self.create_object(object, given, change.options).await
+            }
+            Create::Applied(make) if whole => {
+                let mut made = make()?;
+                self.authorize_create()?;
+                options::parse_version(meta::resource_version(&made.object))?;
+                create::wipe_system_fields(&mut made.object);
+                meta::set(&mut made.object, "resourceVersion", Value::Null);
+                self.create_made(made, change.options).await
+            }
+            _ => return Err(self.not_found(&self.path.name)),
         };
-        if let Some(uid) = change.uid {
-            return Err(self.uid_conflict(key, uid, ""));
-        }
-        self.authorize_create()?;
-        let mut object = object.clone();
-        // Upstream refuses a version on an object that does not exist as a conflict with nothing.
-        meta::set(&mut object, "resourceVersion", Value::Null);
-        let written = self.create_object(object, change.options).await;
         match written {
             Ok(written) => Ok(Step::Done(Outcome { written, created: true })),
             Err(status) if status.reason == Reason::AlreadyExists => Ok(Step::Again),
@@ -203,13 +242,8 @@ impl Call<'_> {
             errors.push(ErrorKind::Invalid, &metadata.child("resourceVersion"), message);
             return Err(Status::invalid(table.group, table.name, &self.path.name, &errors));
         }
-        match given.parse::<u64>() {
-            Ok(given) if given == revision => return Ok(()),
-            Ok(_) => {}
-            Err(_) => {
-                let message = format!("strconv.ParseUint: parsing {given:?}: invalid syntax");
-                return Err(Status::new(Reason::Unknown(500), message));
-            }
+        if options::parse_version(given)? == revision {
+            return Ok(());
         }
         Err(Status::modified(table.group, table.name, &self.path.name))
     }
@@ -257,8 +291,13 @@ impl Call<'_> {
             && self.collection().hooks.may_go(new)
     }
 
-    async fn delete_emptied(&self, new: Value, change: &Change<'_>, key: &Key, revision: u64) -> Result<Step, Status> {
-        let raw = self.encode(&new);
+    async fn delete_emptied(
+        &self,
+        (new, raw): (Value, Bytes),
+        change: &Change<'_>,
+        key: &Key,
+        revision: u64,
+    ) -> Result<Step, Status> {
         if !change.options.dry_run {
             match self.registry.store.delete(key.clone(), Expect::Revision(revision)).await {
                 Ok(_) => self.collection().hooks.deleted(&new),

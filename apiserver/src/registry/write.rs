@@ -7,6 +7,7 @@ use store::Key;
 
 use super::call::Call;
 use super::errors::{self, Subject};
+use super::object;
 use super::options::{FieldValidation, WriteOptions};
 use super::yaml;
 use crate::admission::{Attributes, Operation};
@@ -18,6 +19,14 @@ use crate::request::ResourcePath;
 pub(crate) struct Written {
     pub(crate) raw: Bytes,
     pub(crate) revision: u64,
+}
+
+impl Written {
+    /// The text of its managed fields.
+    pub(crate) fn managed(&self) -> Result<&str, Status> {
+        let text = std::str::from_utf8(object::managed(&self.raw));
+        text.map_err(|error| Status::internal(format!("decoding a stored object: {error}")))
+    }
 }
 
 /// A write, as admission sees it.
@@ -231,14 +240,12 @@ pub(crate) fn dedup_owners(call: &Call<'_>, object: &mut Value, admitted: bool) 
     ));
 }
 
-/// Managed fields belong to server-side apply, which is not served yet: until then nobody's are kept, neither the server's
-/// own nor what a client sends back.
-pub(crate) fn drop_managed_fields(object: &mut Value) {
-    meta::set(object, "managedFields", Value::Null);
-}
-
-/// Adds the strategy's warnings.
+/// Adds the strategy's warnings, and says when nothing will act on a new object.
 pub(crate) fn warn(call: &Call<'_>, new: &Value, old: Option<&Value>) {
+    let table = &call.endpoint.table;
+    if let Some(text) = kinds::table::idle(table.group, table.name).filter(|_| old.is_none()) {
+        call.context.warnings.add(text.to_owned());
+    }
     call.endpoint.strategy.warnings(new, old).into_iter().for_each(|text| call.context.warnings.add(text));
 }
 
@@ -254,17 +261,19 @@ impl Call<'_> {
         entry.map(|entry| self.written(&entry.value, entry.mod_revision)).transpose()
     }
 
-    /// The tree of a stored state, in the version of the kind's rules.
+    /// The tree of a stored state, in the version of the kind's rules, without its managed fields.
     pub(crate) fn tree(&self, written: &Written) -> Result<Value, Status> {
-        Ok(self.endpoint.working(self.collection().tree(&written.raw, written.revision)?))
+        Ok(self.endpoint.working(self.collection().unmanaged(&written.raw, written.revision)?))
     }
 
-    /// Encodes an object of the version of the kind's rules for the store.
-    pub(crate) fn encode(&self, working: &Value) -> Bytes {
+    /// Encodes an object of the version of the kind's rules for the store, with the text of its managed fields.
+    pub(crate) fn encode(&self, working: &Value, managed: &[u8]) -> Bytes {
         let head = &self.collection().head;
         match self.endpoint.conversion {
-            Some(conversion) if !conversion.rules_are_stored() => head.encode(&self.endpoint.stored(working.clone())),
-            _ => head.encode(working),
+            Some(conversion) if !conversion.rules_are_stored() => {
+                head.encode(&self.endpoint.stored(working.clone()), managed)
+            }
+            _ => head.encode(working, managed),
         }
     }
 

@@ -20,6 +20,33 @@ pub(crate) fn to_json(body: &[u8], gvk: &GroupVersionKind) -> Result<Vec<u8>, St
     Ok(tree.to_string().into_bytes())
 }
 
+/// A configuration to apply.
+pub(crate) fn configuration(body: &[u8]) -> Result<Value, Status> {
+    let tree: Result<Value, _> = serde_yaml_ng::from_slice(body);
+    let tree = tree.map_err(|error| {
+        let what = words(&error.to_string());
+        // The scanner does not count the first line.
+        let what = what.strip_prefix("line 1: ").unwrap_or(&what);
+        Status::bad_request(format!("error encoding patch: yaml: {what}"))
+    })?;
+    match tree {
+        Value::Object(_) => Ok(tree),
+        Value::Null => Ok(Value::Object(api::Map::new())),
+        other => {
+            let found = match other {
+                Value::Bool(_) => "bool",
+                Value::Number(_) => "number",
+                Value::Array(_) => "array",
+                _ => "string",
+            };
+            let what = format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}");
+            Err(Status::bad_request(format!(
+                "error decoding patch: error unmarshaling JSON: while decoding JSON: {what}"
+            )))
+        }
+    }
+}
+
 /// The library's `WHAT at line N column M, while ...` as Go's `line N: WHAT`, which counts from the line before.
 fn words(error: &str) -> String {
     let Some((what, place)) = error.split_once(" at line ") else { return error.to_owned() };

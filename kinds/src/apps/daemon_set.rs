@@ -39,6 +39,9 @@ impl Strategy for DaemonSet {
     }
 
     fn default(&self, object: &mut Value, _request: &Request<'_>) {
+        if api::meta::annotation(object, TEMPLATE_GENERATION).is_none() {
+            set_template_generation(object, 0);
+        }
         let spec = enter(object, "spec");
         let strategy = enter(spec, "updateStrategy");
         default_text(strategy, "type", "RollingUpdate");

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::age;
-use crate::object_meta::{immutable, label_key};
+use crate::object_meta::{IMMUTABLE, label_key};
 use crate::rows;
 use crate::strategy::{DefaultPropagation, Request, Strategy};
-use crate::tree::{at, has, int, opt_text, same_at, some, text};
+use crate::tree::{at, has, int, opt_text, same, same_at, some, text};
 
 /// Events of the core group: `involvedObject`, `message`, `source`.
 #[derive(Debug)]
@@ -148,7 +148,10 @@ impl Strategy for Event {
             ("reportingInstance", "reportingInstance"),
         ];
         for (field, shown) in FIXED {
-            immutable(at(new, field), at(old, field), &Path::new(shown), errors);
+            let (new, old) = (at(new, field), at(old, field));
+            if !same(said(new), said(old)) {
+                errors.invalid(&Path::new(shown), new.clone(), IMMUTABLE);
+            }
         }
     }
 
@@ -210,6 +213,17 @@ fn common(object: &Value, spelling: &Spelling, errors: &mut FieldErrors) {
     if text(object, spelling.message).len() > 1024 {
         errors.invalid(&Path::new("message"), "", "can have at most 1024 characters");
     }
+}
+
+/// A field's value; nothing for what says nothing, since upstream's type does not know the two apart.
+fn said(value: &Value) -> &Value {
+    let is_empty = match value {
+        Value::Object(fields) => fields.is_empty(),
+        Value::String(text) => text.is_empty(),
+        Value::Number(number) => number.as_i64() == Some(0),
+        _ => false,
+    };
+    if is_empty { &Value::Null } else { value }
 }
 
 fn bounded(value: &str, field: &str, max: usize, errors: &mut FieldErrors) {

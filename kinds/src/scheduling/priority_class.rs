@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::core::pod_spec::preemption_policy;
 use crate::object_meta::immutable;
 use crate::rows;
-use crate::strategy::{Generation, Request, Strategy};
+use crate::strategy::{Request, Strategy};
 use crate::tree::{at, default_to, flag, int, text};
 
 /// The priority class strategy.
@@ -19,12 +19,13 @@ const USER_MAX: i64 = 1_000_000_000;
 const SYSTEM: [(&str, i64); 2] = [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
 
 impl Strategy for PriorityClass {
-    fn generation(&self) -> Generation {
-        Generation::Content
-    }
-
     fn default(&self, object: &mut Value, _request: &Request<'_>) {
         default_to(object, "preemptionPolicy", "PreemptLowerPriority");
+    }
+
+    fn prepare_create(&self, object: &mut Value, _request: &Request<'_>) {
+        // It never moves: what counts cannot be changed.
+        meta::set(object, "generation", json!(1));
     }
 
     fn validate_create(&self, object: &Value, _request: &Request<'_>, errors: &mut FieldErrors) {

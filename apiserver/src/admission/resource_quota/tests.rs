@@ -1,6 +1,10 @@
+//! Charges to quotas, and refusals, as upstream words them.
+
+use futures::StreamExt;
 use serde_json::json;
 
 use super::*;
+use crate::objects::Change;
 use crate::registry::tests::{Server, server_with};
 use crate::request::Verb;
 
@@ -77,7 +81,22 @@ async fn counted(hard: &Value, used: &Value) -> Server {
     quota["status"] = json!({ "hard": hard, "used": used });
     let written = server.put("/api/v1/namespaces/n/resourcequotas/q/status", &quota).await;
     assert_eq!(written.code, 200, "{}", written.body);
+    known_counted(objects.get()).await;
     server
+}
+
+/// Waits until the cache, which may lag behind the store, knows of a counted quota.
+async fn known_counted(objects: &dyn Objects) {
+    let mut changes = objects.changes("", RESOURCE);
+    let counted = async {
+        while let Some(change) = changes.next().await {
+            if matches!(change, Change::Put(quota) if quota["status"]["used"].is_object()) {
+                return;
+            }
+        }
+        panic!("the changes ended");
+    };
+    tokio::time::timeout(Duration::from_secs(10), counted).await.expect("the cache follows the store");
 }
 
 async fn used(server: &Server) -> Value {

@@ -5,6 +5,8 @@ use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=pause");
+    // Two megabytes of relocations in a few kilobytes.
+    println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     let variable = |name: &str| std::env::var_os(name).unwrap_or_else(|| panic!("cargo sets {name}"));
     let output = PathBuf::from(variable("OUT_DIR")).join("pause");
     let status = Command::new(variable("RUSTC"))

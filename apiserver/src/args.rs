@@ -202,6 +202,7 @@ impl Args {
             serving: self.serving(advertise.ip(), &registry)?,
             client_authority_pem: read("client-ca-file", self.client_ca_file.as_deref())?,
             store: self.store().await?,
+            shares_store: !self.etcd.etcd_servers.is_empty(),
             service_accounts: self.service_accounts()?,
             anonymous: self.anonymous_auth,
             bootstrap_tokens: self.enable_bootstrap_token_auth,

@@ -1,6 +1,7 @@
 //! Objects that every cluster has: made at start when they are missing, brought up to date when they are older than this
 //! release. What an administrator has changed stays where upstream lets it stay.
 
+mod members;
 mod merge;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ use crate::health::Flag;
 use crate::objects::{Handle, Ref};
 use crate::server::Steps;
 
+use self::members::Members;
+
 /// How many writes are made at once: they share the store's syncs.
 const CONCURRENT: usize = 64;
 const RETRY_BASE: Duration = Duration::from_millis(50);
@@ -32,6 +35,8 @@ pub(crate) struct Bootstrap {
     service_address: IpAddr,
     service_range: String,
     client_authority_pem: Option<String>,
+    /// None when no other server can share the store, or when nobody could reach this one.
+    members: Option<Members>,
 }
 
 impl Bootstrap {
@@ -43,6 +48,8 @@ impl Bootstrap {
             service_address: config.service_address(),
             service_range: config.registry.service_ips.to_string(),
             client_authority_pem: config.client_authority_pem.clone(),
+            members: (config.shares_store && !config.advertise.ip().is_loopback())
+                .then(|| Members::new(config.store.clone(), config.advertise.ip())),
         }
     }
 
@@ -55,7 +62,20 @@ impl Bootstrap {
                 tracing::warn!(%error, "cannot make the cluster's first objects yet");
                 drain.run(tokio::time::sleep(backoff.next_delay())).await;
             }
+            self.keep_address(&drain).await;
         });
+    }
+
+    /// Keeps this server among the endpoints until it ends.
+    async fn keep_address(&self, drain: &daemon::Drain) {
+        let Some(members) = &self.members else { return };
+        while drain.run(tokio::time::sleep(members::RENEW_EVERY)).await.is_some() {
+            let kept = async { self.ensure(self.reachable().await?, &Flag::default()).await };
+            if let Some(Err(error)) = drain.run(kept).await {
+                tracing::warn!(%error, "cannot keep this server among the endpoints");
+            }
+        }
+        members.leave().await;
     }
 
     async fn make_all(&self) -> Result<(), Status> {
@@ -71,22 +91,31 @@ impl Bootstrap {
         let unwatched = Flag::default();
         let rest = self.ensure(services, &unwatched);
         let outcomes = futures::join!(roles, classes, flows, ranges, rest);
-        let own = self.ensure(self.own(), &self.steps.service).await;
+        let own = self.ensure(self.own().await?, &self.steps.service).await;
         [outcomes.0, outcomes.1, outcomes.2, outcomes.3, outcomes.4, own].into_iter().collect()
     }
 
     /// The objects that name this server. No endpoint may be a loopback address: a server that advertises one has none,
     /// as upstream's, and its service leads nowhere.
-    fn own(&self) -> Vec<Value> {
+    async fn own(&self) -> Result<Vec<Value>, Status> {
         let mut own = vec![self.service()];
         if self.advertise.ip().is_loopback() {
             let address = self.advertise.ip();
             tracing::warn!(%address, "pods cannot reach the advertised address: the kubernetes service gets no endpoints");
         } else {
-            own.extend([self.endpoints(), self.endpoint_slice()]);
+            own.extend(self.reachable().await?);
         }
         own.extend(self.authentication_config());
-        own
+        Ok(own)
+    }
+
+    /// Where the servers of this cluster are reached.
+    async fn reachable(&self) -> Result<Vec<Value>, Status> {
+        let addresses = match &self.members {
+            Some(members) => members.renew().await?,
+            None => vec![self.advertise.ip().to_string()],
+        };
+        Ok(vec![self.endpoints(&addresses), self.endpoint_slice(&addresses)])
     }
 
     /// Makes all that can be made; the first failure counts once everything has been tried.
@@ -162,7 +191,8 @@ impl Bootstrap {
         })
     }
 
-    fn endpoints(&self) -> Value {
+    fn endpoints(&self, addresses: &[String]) -> Value {
+        let addresses: Vec<_> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
         json!({
             "apiVersion": "v1", "kind": "Endpoints",
             "metadata": {
@@ -170,20 +200,22 @@ impl Bootstrap {
                 "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
             },
             "subsets": [{
-                "addresses": [{"ip": self.advertise.ip().to_string()}],
+                "addresses": addresses,
                 "ports": [{"name": "https", "port": self.advertise.port(), "protocol": "TCP"}],
             }],
         })
     }
 
-    fn endpoint_slice(&self) -> Value {
+    fn endpoint_slice(&self, addresses: &[String]) -> Value {
+        let ready = |ip: &String| json!({"addresses": [ip], "conditions": {"ready": true}});
+        let endpoints: Vec<_> = addresses.iter().map(ready).collect();
         let family = if self.advertise.is_ipv4() { "IPv4" } else { "IPv6" };
         json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
             "metadata": {
                 "name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"},
             },
-            "endpoints": [{"addresses": [self.advertise.ip().to_string()], "conditions": {"ready": true}}],
+            "endpoints": endpoints,
             "ports": [{"name": "https", "port": self.advertise.port(), "protocol": "TCP"}],
         })
     }

@@ -67,6 +67,8 @@ pub struct Config {
     pub client_authority_pem: Option<String>,
     /// Where objects are kept.
     pub store: Arc<dyn Store>,
+    /// Other servers may have the same store.
+    pub shares_store: bool,
     /// Service-account tokens.
     pub service_accounts: ServiceAccountSettings,
     /// `--anonymous-auth`.

@@ -5,4 +5,5 @@
 mod front;
 mod invalid;
 mod server;
+mod shared;
 mod streams;

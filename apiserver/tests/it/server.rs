@@ -104,6 +104,11 @@ impl Running {
         }
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.address
+    }
+
     /// A request of the administrator (empty user), of "jane" without rights, or with any other text as token.
     pub(crate) fn request(&self, method: &str, path: &str, user: &str) -> http::request::Builder {
         let token = match user {

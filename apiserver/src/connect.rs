@@ -8,6 +8,7 @@
 mod bridge;
 mod dial;
 mod kubelet;
+mod links;
 mod pod;
 mod proxy;
 mod target;

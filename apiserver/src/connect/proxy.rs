@@ -6,6 +6,7 @@ use rand::seq::IndexedRandom as _;
 use serde_json::json;
 
 use super::dial::Place;
+use super::links::Links;
 use super::target::{Named, split};
 use super::{Connects, bridge, unavailable};
 use crate::answer::{Body, Request, Response};
@@ -39,8 +40,11 @@ impl Connects {
         let target = target(&path.tail, own.query())?;
         let prefix = own.path().strip_suffix(path.tail.as_str()).unwrap_or(own.path()).to_owned();
         let request = with_forwarded(request);
+        let asked = request.headers().get("x-forwarded-host").and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let links = Links { prefix, answering: place.authority(), asked: asked.to_owned() };
+        let method = request.method().clone();
         let answer = bridge::forward(&self.dialer, &place, target, request).await?;
-        Ok(with_location(answer, &place, &prefix))
+        Ok(links.rewrite(&method, answer))
     }
 
     async fn node_place(&self, named: Named<'_>) -> Result<Place, Status> {
@@ -179,19 +183,4 @@ fn with_forwarded(mut request: Request) -> Request {
     }
     headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
     request
-}
-
-/// A redirect to the same host leads through the proxy again.
-fn with_location(mut answer: Response, place: &Place, prefix: &str) -> Response {
-    let location = answer.headers().get(header::LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let scheme = if place.tls.is_some() { "https" } else { "http" };
-    let own = format!("{scheme}://{}", place.authority());
-    let path = location.strip_prefix(&own).unwrap_or(location);
-    if path.starts_with('/')
-        && !path.starts_with("//")
-        && let Ok(value) = HeaderValue::from_str(&format!("{prefix}{path}"))
-    {
-        answer.headers_mut().insert(header::LOCATION, value);
-    }
-    answer
 }

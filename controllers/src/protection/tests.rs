@@ -1,3 +1,5 @@
+//! When an object may go, as table tests.
+
 use std::sync::Arc;
 
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! What a quota counts again, and when.
+
 use kube::{core::PartialObjectMeta, runtime::watcher::Event};
 use serde_json::json;
 

@@ -8,6 +8,7 @@ use kube::Client;
 use reconcile::{Informer, Recorder};
 
 use crate::backoff::Backoffs;
+use crate::certificates::Certificates;
 use crate::cgroups::Cgroups;
 use crate::config::Config;
 use crate::images::Images;
@@ -19,6 +20,7 @@ use crate::spec::dns::{Resolvers, parse};
 use crate::spec::fields::{Addresses, Allocatable};
 use crate::statuses::Statuses;
 use crate::tokens::Tokens;
+use crate::trust::TrustBundles;
 
 pub(crate) struct Kubelet {
     pub config: Config,
@@ -29,6 +31,8 @@ pub(crate) struct Kubelet {
     pub objects: Objects,
     pub images: Images,
     pub tokens: Tokens,
+    pub trust: TrustBundles,
+    pub certificates: Certificates,
     pub cgroups: Cgroups,
     pub probes: Arc<Probes>,
     pub pods: Pods,

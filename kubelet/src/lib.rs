@@ -14,6 +14,7 @@
 
 mod args;
 mod backoff;
+mod certificates;
 mod cgroups;
 mod config;
 mod error;
@@ -38,6 +39,7 @@ mod spec;
 mod status;
 mod statuses;
 mod tokens;
+mod trust;
 mod volumes;
 mod watch;
 mod worker;

@@ -9,6 +9,7 @@ use kube::runtime::watcher;
 use reconcile::{Change, Informers, Recorder};
 
 use crate::backoff::Backoffs;
+use crate::certificates::Certificates;
 use crate::cgroups::Cgroups;
 use crate::config::Config;
 use crate::error::Error;
@@ -20,6 +21,7 @@ use crate::pods::Pods;
 use crate::probe::Probes;
 use crate::statuses::{self, Statuses};
 use crate::tokens::Tokens;
+use crate::trust::TrustBundles;
 use crate::{eviction, housekeeping, manifests, server, watch};
 
 /// Tasks get this long to end after the drain started. Containers go on.
@@ -66,6 +68,7 @@ pub async fn run_with(
     if let Err(error) = kubelet.cgroups.prepare() {
         tracing::warn!(%error, "cannot make the cgroups of pods");
     }
+    kubelet.certificates.attach(&kubelet);
     server::start(&kubelet).await?;
     node::start(&kubelet);
     let shared = kubelet.clone();
@@ -96,6 +99,8 @@ async fn assemble(
         objects: Objects::new(client.clone(), informers.of::<Service>()),
         images: Images::new(runtime.clone(), config.serialize_image_pulls),
         tokens: Tokens::new(client.clone()),
+        trust: TrustBundles::new(informers.clone()),
+        certificates: Certificates::new(informers.clone()),
         cgroups: Cgroups::new(&config.cgroups),
         probes: Arc::new(Probes::default()),
         pods: Pods::default(),

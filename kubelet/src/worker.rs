@@ -365,6 +365,7 @@ impl Worker {
         }
         self.kubelet.cgroups.remove(&self.uid);
         self.kubelet.tokens.forget(&self.uid);
+        self.kubelet.certificates.forget(&self.uid);
         self.kubelet.images.forget(&self.uid);
         self.kubelet.crashes.forget(&self.uid);
         self.stage = Stage::Terminated;

@@ -1,22 +1,23 @@
-//! The files of volumes made of API objects: config maps, secrets, the downward API, tokens.
+//! The files of volumes made of API objects: config maps, secrets, the downward API, tokens, trust anchors, certificates.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, ConfigMapVolumeSource, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, SecretVolumeSource, Volume,
-    VolumeProjection,
+    ConfigMap, ConfigMapVolumeSource, DownwardAPIVolumeFile, KeyToPath, Pod, PodCertificateProjection, Secret,
+    SecretVolumeSource, Volume, VolumeProjection,
 };
 
 use super::atomic::{File, Files};
+use crate::certificates::{Bundle, Place};
 use crate::kubelet::Kubelet;
 use crate::pod;
 use crate::spec::fields::{self, Addresses};
 
 /// Mode of files when the volume names none.
 const DEFAULT_MODE: i32 = 0o644;
-/// A token that its pod's user owns needs no other reader.
-const TOKEN_MODE: u32 = 0o600;
+/// A token or key that its pod's user owns needs no other reader.
+const PRIVATE_MODE: u32 = 0o600;
 
 /// The directory name of the volume's plug-in; none for what is not made of files.
 pub(super) fn plugin(volume: &Volume) -> Option<&'static str> {
@@ -54,8 +55,12 @@ pub(super) async fn collect(
     let source = volume.projected.clone().unwrap_or_default();
     let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
     let mut files = Files::new();
-    for projection in source.sources.iter().flatten() {
-        files.extend(collector.projection(projection, mode).await?);
+    for (index, projection) in source.sources.iter().flatten().enumerate() {
+        let made = match &projection.pod_certificate {
+            Some(source) => collector.certificate(Place { pod, volume: &volume.name, index }, source, mode).await?,
+            None => collector.projection(projection, mode).await?,
+        };
+        files.extend(made);
     }
     Ok(files)
 }
@@ -131,18 +136,38 @@ impl Collector<'_> {
         if let Some(source) = &projection.service_account_token {
             let token =
                 self.kubelet.tokens.get(self.pod, source.audience.as_deref(), source.expiration_seconds).await?;
-            return Ok(Files::from([(source.path.clone(), self.token(token, mode))]));
+            return Ok(Files::from([(source.path.clone(), self.private(token.into_bytes(), mode))]));
+        }
+        if let Some(source) = &projection.cluster_trust_bundle {
+            let anchors = self.kubelet.trust.get(source).await?;
+            return Ok(Files::from([(source.path.clone(), self.private(anchors, mode))]));
         }
         Err("a projection of this kind is not supported by this node".into())
     }
 
-    /// With one user for the whole pod, the token is that user's alone.
-    fn token(&self, token: String, mode: i32) -> File {
+    async fn certificate(
+        &self,
+        place: Place<'_>,
+        source: &PodCertificateProjection,
+        mode: i32,
+    ) -> Result<Files, String> {
+        let Bundle { private_key, chain } = self.kubelet.certificates.get(self.kubelet, place, source).await?;
+        let paths = [
+            (&source.credential_bundle_path, [private_key.as_ref(), chain.as_ref()].concat()),
+            (&source.key_path, private_key.as_ref().to_owned()),
+            (&source.certificate_chain_path, chain.as_ref().to_owned()),
+        ];
+        let wanted = paths.into_iter().filter_map(|(path, text)| Some((path.clone().filter(|p| !p.is_empty())?, text)));
+        Ok(wanted.map(|(path, text)| (path, self.private(text.into_bytes(), mode))).collect())
+    }
+
+    /// With one user for the whole pod, the file is that user's alone.
+    fn private(&self, bytes: Vec<u8>, mode: i32) -> File {
         let context = pod::spec(self.pod).security_context.as_ref();
         let has_group = context.is_some_and(|context| context.fs_group.is_some());
         let owner = common_user(self.pod).filter(|_| !has_group).and_then(|user| u32::try_from(user).ok());
-        let mode = if owner.is_some() || has_group { TOKEN_MODE } else { u32::try_from(mode).unwrap_or(0o644) };
-        File { bytes: token.into_bytes(), mode, owner }
+        let mode = if owner.is_some() || has_group { PRIVATE_MODE } else { u32::try_from(mode).unwrap_or(0o644) };
+        File { bytes, mode, owner }
     }
 }
 

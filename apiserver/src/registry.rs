@@ -16,6 +16,7 @@ mod create;
 mod delete;
 mod errors;
 mod fields;
+mod index;
 mod matcher;
 mod object;
 mod options;

@@ -136,6 +136,10 @@ impl Strategy for ResourceSlice {
         &["spec.driver", "spec.nodeName"]
     }
 
+    fn indexed_field(&self) -> Option<&'static str> {
+        Some("spec.nodeName")
+    }
+
     fn row(&self, object: &Value, now: Timestamp) -> Option<Vec<Value>> {
         let spec = at(object, "spec");
         Some(vec![

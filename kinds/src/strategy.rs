@@ -140,6 +140,11 @@ pub trait Strategy: Send + Sync + 'static {
         &[]
     }
 
+    /// The selectable field by which lists are found without looking at other objects; its values are strings.
+    fn indexed_field(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The value of a selectable field, empty when it is not set.
     fn selectable_field(&self, object: &Value, field: &str) -> String {
         let found = field.split('.').try_fold(object, |value, name| value.get(name));

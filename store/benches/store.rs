@@ -128,7 +128,8 @@ async fn gets() {
 }
 
 fn cache(store: &Arc<EmbeddedStore>) -> (BytesCache, JoinSet<()>) {
-    let decode = Arc::new(|entry: &Entry| Ok(Decoded { view: entry.value.clone(), bytes: entry.value.len() }));
+    let decode =
+        Arc::new(|entry: &Entry| Ok(Decoded { view: entry.value.clone(), bytes: entry.value.len(), index: None }));
     let prefix = KeyPrefix::new(["pods"]).expect("a prefix");
     let options = CacheOptions::new(store::Clock::starting_at(UNIX_EPOCH));
     let (cache, driver) = Cache::new(store.clone(), prefix, decode, options);

@@ -10,7 +10,9 @@
 //! parked at its position and goes on from there; it fails with [`Compacted`] only when the log has moved
 //! past it, and never skips.
 
+mod class;
 mod driver;
+mod map;
 mod snapshot;
 mod watcher;
 
@@ -21,15 +23,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use imbl::OrdMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+pub use self::class::{Class, Made, Make};
 pub use self::snapshot::Snapshot;
 pub use self::watcher::Watcher;
 
+use self::class::Classes;
 use self::driver::Driver;
+use self::map::Map;
 use crate::contract::{Entry, Error, EventKind, Store};
 use crate::counters::CacheCounters;
 use crate::embedded::{Clock, millis};
@@ -44,6 +48,8 @@ pub struct Decoded<V> {
     pub view: V,
     /// The memory it takes; what is shared with the store counts as well.
     pub bytes: usize,
+    /// What it can be found by besides its key, in [`Snapshot::indexed`]; shared with others of the same value.
+    pub index: Option<Arc<str>>,
 }
 
 /// Turns a stored entry into what is kept of it. The error is logged and counted, and the entry left out.
@@ -62,7 +68,10 @@ pub struct Event<V> {
     pub current: Option<Arc<V>>,
     /// The state before the change; `None` when the key was created.
     pub previous: Option<Arc<V>>,
+    /// Its place in the cache's log.
+    position: u64,
     previous_bytes: usize,
+    previous_index: Option<Arc<str>>,
 }
 
 /// How many old states are kept at hand. They share what has not changed since.
@@ -134,6 +143,7 @@ pub struct Cache<V> {
     /// States of old revisions that were asked for lately: pages of one list ask for the same.
     recalled: Mutex<VecDeque<Snapshot<V>>>,
     progress: ArcSwapOption<Vouching>,
+    classes: Mutex<Classes<V>>,
 }
 
 /// Thin, as an atomic pointer has to be.
@@ -143,15 +153,14 @@ struct Vouching(Arc<dyn Progress>);
 struct Held<V> {
     view: Arc<V>,
     bytes: usize,
+    index: Option<Arc<str>>,
 }
 
 impl<V> Clone for Held<V> {
     fn clone(&self) -> Self {
-        Self { view: self.view.clone(), bytes: self.bytes }
+        Self { view: self.view.clone(), bytes: self.bytes, index: self.index.clone() }
     }
 }
-
-type Map<V> = OrdMap<Key, Held<V>>;
 
 struct State<V> {
     revision: u64,
@@ -171,12 +180,13 @@ impl<V: Send + Sync + 'static> Cache<V> {
             prefix,
             options,
             counters: CacheCounters::default(),
-            state: ArcSwap::from_pointee(State { revision: 0, map: Map::new() }),
+            state: ArcSwap::from_pointee(State { revision: 0, map: Map::default() }),
             log: RwLock::new(Log::starting_after(0)),
             applied: watch::Sender::new(0),
             ready_at: AtomicU64::new(0),
             recalled: Mutex::default(),
             progress: ArcSwapOption::empty(),
+            classes: Mutex::default(),
         });
         let driver = Driver::new(cache.clone(), store, decode);
         (cache, driver.run())
@@ -288,7 +298,10 @@ impl<V: Send + Sync + 'static> Cache<V> {
         let mut map = state.map.clone();
         for event in undo {
             match &event.previous {
-                Some(view) => map.insert(event.key.clone(), Held { view: view.clone(), bytes: event.previous_bytes }),
+                Some(view) => {
+                    let index = event.previous_index.clone();
+                    map.insert(&event.key, Held { view: view.clone(), bytes: event.previous_bytes, index })
+                }
                 None => map.remove(&event.key),
             };
         }
@@ -298,6 +311,11 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// Every change after the revision `from`, which may lie in the future.
     pub fn watch(self: &Arc<Self>, from: u64) -> Result<Watcher<V>, Compacted> {
         Watcher::new(self.clone(), from)
+    }
+
+    /// The watchers of this name, which says everything that they want: they share what `make` makes of an event.
+    pub fn class(&self, name: String, make: impl FnOnce() -> Make<V>) -> Arc<Class<V>> {
+        self.classes.lock().join(name, make)
     }
 
     fn retention(&self) -> Retention {

@@ -1,7 +1,11 @@
 //! Selectors, compiled against a resource: which stored objects a list or watch is about.
 
+use std::sync::Arc;
+
 use api::Status;
 use api::selector::{FieldSelector, LabelSelector};
+use kinds::Strategy;
+use store::cache::Snapshot;
 use store::{Key, KeyPrefix};
 
 use super::object::Stored;
@@ -9,6 +13,7 @@ use super::options::ListOptions;
 use super::resource::Endpoint;
 
 /// What a field term compares.
+#[derive(Debug)]
 enum Field {
     Name,
     Namespace,
@@ -16,18 +21,23 @@ enum Field {
     Selectable(usize),
 }
 
+#[derive(Debug)]
 struct Term {
     field: Field,
     value: String,
     equal: bool,
 }
 
-/// Which objects are asked for: where they are, and what they have to be like.
+/// Which objects are asked for: where they are, and what they have to be like. Its `Debug` says all of it: watches
+/// that look alike are one class.
+#[derive(Debug)]
 pub(crate) struct Matcher {
     /// All candidates are below this.
     pub(crate) scope: KeyPrefix,
     /// The only candidate, when there can be but one.
     pub(crate) single: Option<Key>,
+    /// All candidates have this value of the field by which the collection is indexed.
+    indexed: Option<String>,
     labels: LabelSelector,
     terms: Vec<Term>,
 }
@@ -52,12 +62,26 @@ impl Matcher {
             terms.push(Term { field: Field::Name, value: name.to_owned(), equal: true });
         }
         let scope = collection.scope(namespace).unwrap_or_else(|_| collection.prefix.clone());
-        Ok(Self { scope, single, labels: options.labels.clone(), terms })
+        let indexed =
+            collection.strategy.indexed_field().and_then(|field| value_of(collection.strategy, field, &terms));
+        Ok(Self { scope, single, indexed, labels: options.labels.clone(), terms })
     }
 
     /// Nothing is selected by labels or fields.
     pub(crate) fn is_everything(&self) -> bool {
         self.labels.is_everything() && self.terms.is_empty()
+    }
+
+    /// Everything in a snapshot that may match, in key order: see [`Snapshot::range`].
+    pub(crate) fn candidates<'s>(
+        &self,
+        snapshot: &'s Snapshot<Stored>,
+        start: Option<&str>,
+    ) -> Box<dyn Iterator<Item = (&'s Key, &'s Arc<Stored>)> + 's> {
+        match &self.indexed {
+            Some(value) => Box::new(snapshot.indexed(value, &self.scope, start)),
+            None => Box::new(snapshot.range(&self.scope, start)),
+        }
     }
 
     /// The key is one that is asked about.
@@ -78,6 +102,13 @@ impl Matcher {
         self.terms.iter().all(|term| field(term) == term.equal)
             && (self.labels.is_everything() || self.labels.matches(|key| object.label(key)))
     }
+}
+
+/// What a field has to be equal to. What has no value is not in the index.
+fn value_of(strategy: &dyn Strategy, field: &str, terms: &[Term]) -> Option<String> {
+    let place = strategy.selectable_fields().iter().position(|own| *own == field)?;
+    let is_asked = |term: &&Term| term.equal && matches!(term.field, Field::Selectable(own) if own == place);
+    terms.iter().find(is_asked).map(|term| term.value.clone()).filter(|value| !value.is_empty())
 }
 
 /// The namespace in an object's key; empty at cluster scope.

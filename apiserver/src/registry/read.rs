@@ -33,7 +33,7 @@ impl Call<'_> {
         let found = match version {
             // Any version will do for "0", and the newest is as near.
             "" | "0" => return self.load(&key).await?.ok_or_else(|| self.not_found(&self.path.name)),
-            other => self.not_older_than(get_revision(other)?).await?,
+            other => self.not_older_than(self.get_revision(other)?).await?,
         };
         let object = found.get(&key).ok_or_else(|| self.not_found(&self.path.name))?;
         Ok(Written { raw: object.raw.clone(), revision: object.revision })
@@ -59,6 +59,14 @@ impl Call<'_> {
         }
         let snapshot = self.snapshot_for(options).await?;
         Ok(self.page(&snapshot, options, matcher, None))
+    }
+
+    /// `resourceVersion` of a GET. Upstream's cache refuses it without a class; it keeps none of what ages.
+    fn get_revision(&self, text: &str) -> Result<u64, Status> {
+        parse_revision(text).map_err(|error| match self.collection().hooks.ttl() {
+            Some(_) => Status::bad_request(format!("invalid resource version: {error}")),
+            None => Status::new(Reason::Unknown(500), error),
+        })
     }
 
     async fn snapshot_for(&self, options: &ListOptions) -> Result<Snapshot<Stored>, Status> {
@@ -121,7 +129,7 @@ impl Call<'_> {
         // The cache ignores a limit at any version, as upstream's does.
         let limit = if options.resource_version == "0" { 0 } else { options.limit };
         let mut items = Vec::new();
-        let mut candidates = snapshot.range(&matcher.scope, start);
+        let mut candidates = matcher.candidates(snapshot, start);
         while let Some((key, object)) = candidates.next() {
             if !matcher.matches(self.endpoint, key, object) {
                 continue;
@@ -151,9 +159,4 @@ fn continue_token(options: &ListOptions) -> Result<Option<Token>, Status> {
         return Err(Status::new(Reason::BadRequest, message));
     }
     Ok(Some(token))
-}
-
-/// `resourceVersion` of a GET, whose refusal has no class upstream.
-fn get_revision(text: &str) -> Result<u64, Status> {
-    parse_revision(text).map_err(|error| Status::new(Reason::Unknown(500), error))
 }

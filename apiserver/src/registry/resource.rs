@@ -10,6 +10,7 @@ use store::cache::Decoded;
 use store::{Cache, CacheOptions, Clock, Entry, Key, KeyPrefix, Store};
 
 use super::Config;
+use super::index;
 use super::object::{self, Head, Stored};
 use super::special::{self, Conversion, Hooks};
 
@@ -51,10 +52,13 @@ impl Collection {
         let prefix =
             KeyPrefix::new(special::key_segments(served.group, served.name)).expect("resource names are segments");
         let decoding = head.clone();
+        let strategy = kinds::strategy(served.group, served.name);
+        let indexed = strategy.indexed_field();
         let decode = move |entry: &Entry| {
             let raw = decoding.canonical(&entry.value).map_err(|error| error.to_string())?;
             let bytes = raw.len() + size_of::<Stored>();
-            Ok(Decoded { view: Stored::new(raw, entry.mod_revision), bytes })
+            let index = indexed.and_then(|field| index::text_at(&raw, field)).filter(|value| !value.is_empty());
+            Ok(Decoded { view: Stored::new(raw, entry.mod_revision), bytes, index: index.map(Into::into) })
         };
         let (cache, driver) = Cache::new(store.clone(), prefix.clone(), Arc::new(decode), CacheOptions::new(clock()));
         tasks.spawn("watch-cache", driver);
@@ -67,7 +71,7 @@ impl Collection {
             head,
             prefix,
             cache,
-            strategy: kinds::strategy(served.group, served.name),
+            strategy,
             hooks,
         }
     }

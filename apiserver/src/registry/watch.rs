@@ -3,29 +3,28 @@
 //! The stream owns a position in the cache's log and nothing else, so a slow client costs no memory and is never cut off
 //! while history lasts. Events that are there already go into one write.
 
+mod frames;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::protobuf::{self, EncodeError};
 use api::schema;
-use api::{Status, Value};
+use api::{Reason, Status, Value};
 use bytes::Bytes;
 use daemon::Drain;
 use futures::stream;
 use http::{HeaderValue, header};
-use jiff::Timestamp;
 use serde_json::json;
-use store::EventKind;
-use store::cache::{Event as CacheEvent, Watcher};
+use store::cache::{Class, Event as CacheEvent, Made, Watcher};
 
+use self::frames::{Form, Frames, Unwritten};
 use super::call::Call;
 use super::matcher::Matcher;
 use super::object::Stored;
-use super::options::ListOptions;
-use super::resource::Endpoint;
-use super::table::{Include, Layout, partial};
+use super::options::{ListOptions, parse_revision};
+use super::table::Include;
 use crate::answer::{Body, Response};
-use crate::negotiate::{Format, MetaVersion, Transform};
+use crate::negotiate::Transform;
 
 /// Events are gathered into one write up to this size.
 const WRITE_BYTES: usize = 64 * 1024;
@@ -45,15 +44,16 @@ impl Call<'_> {
         let matcher = Matcher::new(self.endpoint, &self.path.namespace, &self.path.name, &options)?;
         let form = self.form()?;
         let initial = self.initial(&options, &matcher).await?;
+        let frames =
+            Frames { endpoint: self.endpoint.clone(), matcher: Arc::new(matcher), format: self.accept.format, form };
         let started = daemon::clock::monotonic();
         let timeout = options.timeout_seconds.map_or_else(default_timeout, Duration::from_secs);
         let cache = &self.collection().cache;
         let stream = Stream {
             source: cache.watch(initial.revision).map_err(|gone| too_old(initial.revision, gone.oldest)),
-            endpoint: self.endpoint.clone(),
-            matcher,
-            format: self.accept.format,
-            form,
+            class: frames.class(),
+            with_columns: matches!(frames.form, Form::Table { .. }),
+            frames,
             initial: initial.objects.into_iter(),
             end_of_initial: initial.marked.then_some(initial.revision),
             bookmarks: options.bookmarks,
@@ -78,13 +78,14 @@ impl Call<'_> {
             Some((Transform::Partial | Transform::PartialList, version)) => Form::Partial(version),
             Some((Transform::Table, version)) => {
                 let include = Include::read(self.context)?;
-                Form::Table { version, include, now: self.context.now, with_columns: true }
+                Form::Table { version, include, now: self.context.now }
             }
         })
     }
 
     async fn initial(&self, options: &ListOptions, matcher: &Matcher) -> Result<Initial, Status> {
-        let revision = options.revision()?;
+        let refused = |error| Status::new(Reason::Unknown(500), error);
+        let revision = parse_revision(&options.resource_version).map_err(refused)?;
         if options.send_initial_events != Some(true) {
             let from = if revision == 0 { self.newest().await?.revision() } else { revision };
             return Ok(Initial { objects: Vec::new(), revision: from, marked: false });
@@ -94,8 +95,8 @@ impl Call<'_> {
             "" => self.newest().await?,
             _ => self.not_older_than(revision).await?,
         };
-        let found = snapshot
-            .range(&matcher.scope, None)
+        let found = matcher
+            .candidates(&snapshot, None)
             .filter(|(key, object)| matcher.covers(key) && matcher.matches(self.endpoint, key, object));
         let objects = found.map(|(_, object)| object.clone()).collect();
         Ok(Initial { objects, revision: snapshot.revision(), marked: options.bookmarks })
@@ -110,20 +111,14 @@ struct Initial {
     marked: bool,
 }
 
-/// What the events carry.
-enum Form {
-    Full,
-    Partial(MetaVersion),
-    Table { version: MetaVersion, include: Include, now: Timestamp, with_columns: bool },
-}
-
 /// A running watch.
 struct Stream {
     source: Result<Watcher<Stored>, Status>,
-    endpoint: Arc<Endpoint>,
-    matcher: Matcher,
-    format: Format,
-    form: Form,
+    frames: Frames,
+    /// Those who want the same; None when nothing can be shared.
+    class: Option<Arc<Class<Stored>>>,
+    /// The next table carries the columns.
+    with_columns: bool,
     initial: std::vec::IntoIter<Arc<Stored>>,
     end_of_initial: Option<u64>,
     bookmarks: bool,
@@ -212,60 +207,24 @@ impl Stream {
     }
 
     fn write_event(&mut self, out: &mut Vec<u8>, event: &CacheEvent<Stored>) {
-        if !self.matcher.covers(&event.key) {
-            return;
-        }
-        let matches = |object: &Option<Arc<Stored>>| {
-            object.as_deref().is_some_and(|object| self.matcher.matches(&self.endpoint, &event.key, object))
-        };
-        let now = event.kind == EventKind::Put && matches(&event.current);
-        let before = matches(&event.previous);
-        let (kind, object) = match (before, now) {
-            (false, true) => ("ADDED", &event.current),
-            (true, true) => ("MODIFIED", &event.current),
-            // The client knows the object as it was; the version says when it went.
-            (true, false) => ("DELETED", &event.previous),
-            (false, false) => return,
-        };
-        if let Some(object) = object {
-            self.write_object(out, kind, &object.raw, event.revision);
+        match self.class.as_ref().map(|class| class.of(event)) {
+            Some(Made::Nothing) => {}
+            Some(Made::Frame(frame)) => out.extend_from_slice(&frame),
+            // Whoever has to say why it cannot go on writes alone.
+            Some(Made::End) | None => {
+                if let Some((kind, object)) = self.frames.change(event) {
+                    self.write_object(out, kind, &object.raw, event.revision);
+                }
+            }
         }
     }
 
     fn write_object(&mut self, out: &mut Vec<u8>, kind: &str, raw: &Bytes, revision: u64) {
-        if matches!(self.form, Form::Full) && self.format == Format::Json {
-            out.extend_from_slice(b"{\"type\":\"");
-            out.extend_from_slice(kind.as_bytes());
-            out.extend_from_slice(b"\",\"object\":");
-            self.endpoint.write_full(out, raw, revision);
-            out.extend_from_slice(b"}\n");
-            return;
-        }
-        if matches!(self.form, Form::Full) {
-            let mut text = Vec::new();
-            self.endpoint.write_full(&mut text, raw, revision);
-            return self.write_protobuf(out, kind, protobuf::encode_text(&self.endpoint.table.gvk(), &text));
-        }
-        match self.endpoint.collection.tree(raw, revision) {
-            Ok(stored) => {
-                let object = self.transformed(stored);
-                self.write_frame(out, kind, &object);
-            }
-            Err(status) => self.fail(out, &status),
-        }
-    }
-
-    fn transformed(&mut self, stored: Value) -> Value {
-        match &mut self.form {
-            Form::Full => self.endpoint.served(stored),
-            Form::Partial(version) => partial(stored, *version),
-            Form::Table { version, include, now, with_columns } => {
-                let columns = &self.endpoint.table.columns;
-                let layout = Layout { version: *version, include: *include, columns, now: *now };
-                let meta = json!({ "resourceVersion": api::meta::resource_version(&stored) });
-                let row = layout.row(&self.endpoint, stored);
-                layout.table(meta, vec![row], std::mem::take(with_columns))
-            }
+        let with_columns = std::mem::take(&mut self.with_columns);
+        match self.frames.write_object(out, kind, (raw, revision), with_columns) {
+            Ok(()) => {}
+            Err(Unwritten::Refused(status)) => self.fail(out, &status),
+            Err(Unwritten::NoForm(error)) => self.end(&error),
         }
     }
 
@@ -282,43 +241,33 @@ impl Stream {
     }
 
     fn write_bookmark(&mut self, out: &mut Vec<u8>, revision: u64, ends_initial: bool) {
-        let mut object = empty_object(self.endpoint.table);
+        let mut object = empty_object(self.frames.endpoint.table);
         api::meta::set(&mut object, "resourceVersion", revision.to_string().into());
         if ends_initial {
             api::meta::set(&mut object, "annotations", json!({ INITIAL_EVENTS_END: "true" }));
         }
         // The empty object is one of the served version already; only its form may differ.
-        let object = match self.form {
+        let object = match self.frames.form {
             Form::Full => object,
-            _ => self.transformed(object),
+            _ => self.frames.transformed(object, std::mem::take(&mut self.with_columns)),
         };
-        self.write_frame(out, "BOOKMARK", &object);
+        self.write_value(out, "BOOKMARK", &object);
     }
 
     fn fail(&mut self, out: &mut Vec<u8>, status: &Status) {
-        self.write_frame(out, "ERROR", &status.to_value());
+        self.write_value(out, "ERROR", &status.to_value());
         self.over = true;
     }
 
-    fn write_frame(&mut self, out: &mut Vec<u8>, kind: &str, object: &Value) {
-        if self.format == Format::Protobuf {
-            return self.write_protobuf(out, kind, protobuf::encode_object(object));
+    fn write_value(&mut self, out: &mut Vec<u8>, kind: &str, object: &Value) {
+        if let Err(error) = self.frames.write_value(out, kind, object) {
+            self.end(&error);
         }
-        out.extend_from_slice(b"{\"type\":\"");
-        out.extend_from_slice(kind.as_bytes());
-        out.extend_from_slice(b"\",\"object\":");
-        serde_json::to_writer(&mut *out, object).expect("trees always encode");
-        out.extend_from_slice(b"}\n");
     }
 
-    fn write_protobuf(&mut self, out: &mut Vec<u8>, kind: &str, encoded: Result<Vec<u8>, EncodeError>) {
-        match encoded {
-            Ok(bytes) => protobuf::write_event(out, kind, &bytes),
-            Err(error) => {
-                tracing::warn!(%error, "a watch ends at an object without a protobuf form");
-                self.over = true;
-            }
-        }
+    fn end(&mut self, error: &api::protobuf::EncodeError) {
+        tracing::warn!(%error, "a watch ends at an object without a protobuf form");
+        self.over = true;
     }
 }
 

@@ -128,6 +128,10 @@ impl Strategy for Pod {
         &SELECTABLE
     }
 
+    fn indexed_field(&self) -> Option<&'static str> {
+        Some("spec.nodeName")
+    }
+
     fn selectable_field(&self, pod: &Value, field: &str) -> String {
         let (spec, status) = (at(pod, "spec"), at(pod, "status"));
         match field {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Cache, Decode, Event, Held, Map, State, Vouching};
+use super::{Cache, Decode, Decoded, Event, Held, Map, State, Vouching};
 use crate::contract::{Entry, Error, Event as StoreEvent, EventKind, RangeRequest, Store};
 use crate::key::Key;
 use crate::watch::{Batch, WatchStream};
@@ -82,7 +82,7 @@ impl<V: Send + Sync + 'static> Driver<V> {
     /// Reads everything, at one revision. Events between the last state and this one are unknown, so
     /// whoever watches has to begin anew as well.
     async fn list(&self, revision: Option<u64>) -> Result<(), Error> {
-        let mut map = Map::new();
+        let mut map = Map::default();
         let mut bytes = 0;
         let mut request = RangeRequest { limit: LIST_PAGE, revision, ..RangeRequest::all(self.cache.prefix.clone()) };
         let revision = loop {
@@ -90,7 +90,7 @@ impl<V: Send + Sync + 'static> Driver<V> {
             for entry in &page.entries {
                 let Some(held) = self.decode(entry) else { continue };
                 bytes += held.bytes as u64;
-                map.insert(entry.key.clone(), held);
+                map.insert(&entry.key, held);
             }
             let last = page.entries.last().and_then(|entry| entry.key.suffix(&self.cache.prefix));
             let (true, Some(last)) = (page.more, last) else { break page.revision };
@@ -146,7 +146,8 @@ impl<V: Send + Sync + 'static> Driver<V> {
         {
             let mut log = self.cache.log.write();
             self.cache.state.store(Arc::new(State { revision, map }));
-            for change in changes {
+            for mut change in changes {
+                change.position = log.end();
                 log.push(Arc::new(change), now_millis);
             }
             log.trim(self.cache.retention(), now_millis);
@@ -165,6 +166,7 @@ impl<V: Send + Sync + 'static> Driver<V> {
         let previous = replace(map, &event.key, held);
         let counters = &self.cache.counters;
         let previous_bytes = previous.as_ref().map_or(0, |held| held.bytes);
+        let previous_index = previous.as_ref().and_then(|held| held.index.clone());
         counters.object_bytes.add(bytes as u64);
         counters.object_bytes.sub(previous_bytes as u64);
         if current.is_none() && previous.is_none() {
@@ -176,13 +178,15 @@ impl<V: Send + Sync + 'static> Driver<V> {
             key: event.key.clone(),
             current,
             previous: previous.map(|held| held.view),
+            position: 0,
             previous_bytes,
+            previous_index,
         })
     }
 
     fn decode(&self, entry: &Entry) -> Option<Held<V>> {
         match (self.decode)(entry) {
-            Ok(decoded) => Some(Held { view: Arc::new(decoded.view), bytes: decoded.bytes }),
+            Ok(Decoded { view, bytes, index }) => Some(Held { view: Arc::new(view), bytes, index }),
             Err(error) => {
                 tracing::error!(key = %entry.key, revision = entry.mod_revision, %error, "cannot decode a stored object");
                 self.cache.counters.undecodable.add(1);
@@ -194,7 +198,7 @@ impl<V: Send + Sync + 'static> Driver<V> {
 
 fn replace<V>(map: &mut Map<V>, key: &Key, held: Option<Held<V>>) -> Option<Held<V>> {
     match held {
-        Some(held) => map.insert(key.clone(), held),
+        Some(held) => map.insert(key, held),
         None => map.remove(key),
     }
 }

@@ -1,6 +1,5 @@
 //! An immutable state of a cache.
 
-use std::ops::Bound;
 use std::sync::Arc;
 
 use super::Map;
@@ -35,7 +34,7 @@ impl<V> Snapshot<V> {
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.map.is_empty()
+        self.map.len() == 0
     }
 
     /// One object.
@@ -50,12 +49,17 @@ impl<V> Snapshot<V> {
         prefix: &KeyPrefix,
         start: Option<&str>,
     ) -> impl Iterator<Item = (&'a Key, &'a Arc<V>)> + use<'a, V> {
-        let prefix = prefix.clone();
-        let from = format!("{prefix}{}", start.unwrap_or_default());
-        self.map
-            .range::<_, str>((Bound::Included(from.as_str()), Bound::Unbounded))
-            .take_while(move |(key, _)| prefix.contains(key))
-            .map(|(key, held)| (key, &held.view))
+        self.map.range(prefix, &format!("{prefix}{}", start.unwrap_or_default()))
+    }
+
+    /// Those of [`Self::range`] whose index has this value; the others are not looked at.
+    pub fn indexed<'a>(
+        &'a self,
+        value: &str,
+        prefix: &KeyPrefix,
+        start: Option<&str>,
+    ) -> impl Iterator<Item = (&'a Key, &'a Arc<V>)> + use<'a, V> {
+        self.map.indexed(value, prefix, &format!("{prefix}{}", start.unwrap_or_default()))
     }
 }
 

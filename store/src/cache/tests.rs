@@ -26,7 +26,8 @@ async fn fixture_in(dir: tempfile::TempDir, history_bytes_max: usize) -> Fixture
     let store = Arc::new(EmbeddedStore::open(dir.path(), options).unwrap());
     let decode: Decode<String> = Arc::new(|entry: &Entry| {
         let view = std::str::from_utf8(&entry.value).map_err(|error| error.to_string())?.to_owned();
-        Ok(Decoded { bytes: view.len(), view })
+        let index = view.split_once('@').map(|(_, place)| place.into());
+        Ok(Decoded { bytes: view.len(), view, index })
     });
     let options = CacheOptions { history_bytes_max, ..CacheOptions::new(clock) };
     let (cache, driver) = Cache::new(store.clone(), prefix(), decode, options);
@@ -200,4 +201,111 @@ async fn pages_start_after_a_suffix() {
     assert_eq!(rest, ["b", "c"]);
     assert_eq!(snapshot.range(&prefix().child("other").unwrap(), None).count(), 0);
     assert_eq!((snapshot.len(), snapshot.get(&key("b")).map(|view| view.as_str())), (3, Some("x")));
+}
+
+/// Counts how often something is made, of events whose key begins with "a".
+fn counting(made: &Arc<AtomicU64>, bytes: usize) -> Make<String> {
+    let made = made.clone();
+    Box::new(move |event| {
+        made.fetch_add(1, Ordering::Relaxed);
+        if !event.key.name().starts_with('a') {
+            return Made::Nothing;
+        }
+        let mut frame = format!("{}:{}", event.key.name(), event.revision).into_bytes();
+        frame.resize(frame.len().max(bytes), b' ');
+        Made::Frame(frame.into())
+    })
+}
+
+async fn read(watcher: &mut Watcher<String>, class: &Arc<Class<String>>, count: usize) -> Vec<Made> {
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        seen.push(class.of(&*watcher.next().await.unwrap()));
+    }
+    seen
+}
+
+#[tokio::test]
+async fn watchers_of_a_class_share_what_is_made() {
+    const EVENTS: usize = 30;
+    let f = fixture(1 << 20).await;
+    let start = f.cache.snapshot().revision();
+    let made = Arc::new(AtomicU64::new(0));
+    let join = |name: &str| f.cache.class(name.to_owned(), || counting(&made, 0));
+    let mut watchers: Vec<_> = (0..10).map(|_| (f.cache.watch(start).unwrap(), join("same"))).collect();
+    for n in 0..EVENTS {
+        f.put(if n % 3 == 0 { "a" } else { "b" }, &n.to_string()).await;
+    }
+    let mut all = Vec::new();
+    for (watcher, class) in &mut watchers {
+        all.push(read(watcher, class, EVENTS).await);
+    }
+    assert!(all.iter().all(|seen| *seen == all[0]), "{all:?}");
+    assert_eq!(all[0].iter().filter(|made| **made != Made::Nothing).count(), EVENTS / 3);
+    assert_eq!(made.load(Ordering::Relaxed), EVENTS as u64, "made once for all");
+    // One that begins where the others have long been sees the same.
+    let mut late = f.cache.watch(start).unwrap();
+    assert_eq!(read(&mut late, &join("same"), EVENTS).await, all[0]);
+    let other = join("other");
+    let mut alone = f.cache.watch(start).unwrap();
+    assert_eq!(read(&mut alone, &other, EVENTS).await, all[0]);
+    assert_eq!((made.load(Ordering::Relaxed), other.kept_bytes()), (2 * EVENTS as u64, 0), "one alone keeps nothing");
+}
+
+#[tokio::test]
+async fn a_class_is_bounded_and_whoever_is_slow_makes_its_own() {
+    const EVENTS: usize = 40;
+    const FRAME_BYTES: usize = 64 << 10;
+    let f = fixture(1 << 20).await;
+    let start = f.cache.snapshot().revision();
+    let made = Arc::new(AtomicU64::new(0));
+    let class = f.cache.class("c".to_owned(), || counting(&made, FRAME_BYTES));
+    let same = f.cache.class("c".to_owned(), || counting(&made, FRAME_BYTES));
+    for n in 0..EVENTS {
+        f.put("a", &n.to_string()).await;
+    }
+    let (mut fast, mut slow) = (f.cache.watch(start).unwrap(), f.cache.watch(start).unwrap());
+    let first = read(&mut fast, &class, EVENTS).await;
+    assert!(class.kept_bytes() <= 512 << 10, "{}", class.kept_bytes());
+    assert_eq!(read(&mut slow, &same, EVENTS).await, first);
+    let again = made.load(Ordering::Relaxed) - EVENTS as u64;
+    assert!((1..EVENTS as u64).contains(&again), "{again} were made again");
+}
+
+#[tokio::test]
+async fn classes_end_with_their_last_watcher() {
+    let f = fixture(1 << 20).await;
+    let made = Arc::new(AtomicU64::new(0));
+    for n in 0..1_000 {
+        drop(f.cache.class(n.to_string(), || counting(&made, 0)));
+    }
+    assert!(f.cache.classes.lock().len() <= 64);
+}
+
+#[tokio::test]
+async fn what_has_a_value_is_found_by_it() {
+    let f = fixture(1 << 20).await;
+    for (name, value) in [("a", "1@x"), ("b", "2@y"), ("c", "3@x"), ("d", "4")] {
+        f.put(name, value).await;
+    }
+    let before = f.put("e", "5@x").await;
+    let found = |snapshot: &Snapshot<String>, value: &str, start: Option<&str>| -> Vec<String> {
+        snapshot.indexed(value, &prefix(), start).map(|(key, view)| format!("{}={view}", key.name())).collect()
+    };
+    let old = f.cache.wait_for(before, SOON).await.unwrap();
+    assert_eq!(found(&old, "x", None), ["a=1@x", "c=3@x", "e=5@x"]);
+    assert_eq!(found(&old, "x", Some("default/a\0")), ["c=3@x", "e=5@x"]);
+    assert_eq!(old.indexed("x", &prefix().child("other").unwrap(), None).count(), 0);
+    // Moved, changed in place, lost the value, gone.
+    f.put("a", "6@y").await;
+    f.put("c", "7@x").await;
+    f.put("b", "8").await;
+    let last = f.delete("e").await;
+    let new = f.cache.wait_for(last, SOON).await.unwrap();
+    assert_eq!((found(&new, "x", None), found(&new, "y", None)), (vec!["c=7@x".to_owned()], vec!["a=6@y".to_owned()]));
+    assert_eq!(found(&new, "z", None), [""; 0]);
+    // What is undone is found as it was.
+    let recalled = f.cache.snapshot_at(before).unwrap();
+    assert_eq!(found(&recalled, "x", None), found(&old, "x", None));
+    assert_eq!(found(&recalled, "y", None), ["b=2@y"]);
 }

@@ -97,6 +97,82 @@ async fn watches_tell_everything_once() {
     assert_eq!(left["object"]["metadata"]["resourceVersion"], hidden["metadata"]["resourceVersion"]);
 }
 
+/// Those that ask for the same share what is made of an event; nobody gets what another kind of watch asked for.
+#[tokio::test]
+async fn equal_watches_see_the_same_and_others_their_own() {
+    let server = server().await;
+    let partial = [("accept", "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io")];
+    let selected = format!("{MAPS}?labelSelector=on%3Dyes");
+    let elsewhere = MAPS.replace("/default/", "/other/");
+    let from = server.registry.store.revision().await.unwrap();
+    let mut all = vec![server.watch(MAPS, &[]).await, server.watch(MAPS, &[]).await];
+    let mut some = vec![server.watch(&selected, &[]).await, server.watch(&selected, &[]).await];
+    let mut metadata = vec![server.watch(MAPS, &partial).await, server.watch(MAPS, &partial).await];
+    let mut other = vec![server.watch(&elsewhere, &[]).await, server.watch(&elsewhere, &[]).await];
+    let mut labelled = config_map("b", &json!({"k": "v"}));
+    labelled["metadata"]["labels"] = json!({"on": "yes"});
+    server.create(MAPS, &config_map("a", &json!({}))).await;
+    server.create(MAPS, &labelled).await;
+    server.create(&elsewhere, &config_map("c", &json!({}))).await;
+    server.delete(&format!("{MAPS}/b"), &json!(null)).await;
+    for watch in &mut all {
+        for expected in ["ADDED a", "ADDED b", "DELETED b"] {
+            assert_eq!(watch.brief().await, expected);
+        }
+    }
+    for watch in &mut some {
+        assert_eq!((watch.brief().await, watch.brief().await), ("ADDED b".to_owned(), "DELETED b".to_owned()));
+    }
+    for watch in &mut metadata {
+        watch.next().await.unwrap();
+        let b = watch.next().await.unwrap();
+        assert_eq!(
+            (&b["object"]["kind"], &b["object"]["metadata"]["name"]),
+            (&json!("PartialObjectMetadata"), &json!("b"))
+        );
+        assert!(b["object"].get("data").is_none(), "{b}");
+    }
+    for watch in &mut other {
+        assert_eq!(watch.brief().await, "ADDED c");
+    }
+    // Late and alone in its class, from the same point in history.
+    drop(all);
+    let mut late = server.watch(&format!("{MAPS}?resourceVersion={from}"), &[]).await;
+    for expected in ["ADDED a", "ADDED b", "DELETED b"] {
+        assert_eq!(late.brief().await, expected);
+    }
+}
+
+#[tokio::test]
+async fn pods_are_found_by_their_node() {
+    let server = server().await;
+    let pods = MAPS.replace("configmaps", "pods");
+    for (name, node) in [("a", "n1"), ("b", "n2"), ("c", "n1"), ("d", "")] {
+        let containers = json!([{"name": "main", "image": "x"}]);
+        let spec = json!({"nodeName": node, "serviceAccountName": "default", "containers": containers});
+        let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": name}, "spec": spec});
+        let made = server.create(&pods, &pod).await;
+        assert_eq!(made.code, 201, "{made:?}");
+    }
+    let select = |terms: &str| format!("/api/v1/pods?fieldSelector={}", terms.replace('=', "%3D").replace(',', "%2C"));
+    for (terms, expected) in [
+        ("spec.nodeName=n1", &["a", "c"][..]),
+        ("spec.nodeName=n3", &[]),
+        ("spec.nodeName=", &["d"]),
+        ("spec.nodeName!=n1", &["b", "d"]),
+        ("spec.nodeName=n1,metadata.name=c", &["c"]),
+    ] {
+        assert_eq!(names(&server.list(&select(terms)).await.body), expected, "{terms}");
+    }
+    let page = server.list(&format!("{}&limit=1", select("spec.nodeName=n1"))).await.body;
+    assert_eq!(names(&page), ["a"]);
+    let token = page["metadata"]["continue"].as_str().unwrap();
+    let rest = server.list(&format!("{}&continue={token}", select("spec.nodeName=n1"))).await.body;
+    assert_eq!(names(&rest), ["c"]);
+    let mut events = server.watch(&select("spec.nodeName=n1"), &[]).await;
+    assert_eq!((events.brief().await, events.brief().await), ("ADDED a".to_owned(), "ADDED c".to_owned()));
+}
+
 #[tokio::test]
 async fn an_expired_page_can_be_continued_at_the_newest_version() {
     let server = server().await;

@@ -6,10 +6,13 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::age;
-use crate::object_meta::immutable;
+use crate::core::pod_spec::scheduling::node_selector;
+use crate::core::pod_spec::sources::driver_name;
+use crate::names;
+use crate::object_meta::{immutable, invalid_each, label_key};
 use crate::rows;
 use crate::strategy::{Generation, Request, Strategy, keep_all_but_status, keep_status};
-use crate::tree::{at, enter, has, list, list_mut, put, same_at, text};
+use crate::tree::{at, enter, has, int, list, list_mut, opt_text, put, same_at, some, text};
 
 /// The device class strategy.
 #[derive(Debug)]
@@ -30,6 +33,9 @@ pub(crate) struct ResourceSlice;
 /// The device taint strategy.
 #[derive(Debug)]
 pub(crate) struct DeviceTaintRule;
+
+/// What a taint does.
+const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "None"];
 
 impl Strategy for DeviceClass {
     fn generation(&self) -> Generation {
@@ -132,8 +138,25 @@ impl Strategy for ResourceSlice {
         true
     }
 
+    fn validate_create(&self, object: &Value, _request: &Request<'_>, errors: &mut FieldErrors) {
+        slice(at(object, "spec"), &Path::new("spec"), errors);
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, _request: &Request<'_>, errors: &mut FieldErrors) {
+        let (new, old, path) = (at(new, "spec"), at(old, "spec"), Path::new("spec"));
+        slice(new, &path, errors);
+        immutable(at(at(new, "pool"), "name"), at(at(old, "pool"), "name"), &path.child("pool").child("name"), errors);
+        for field in ["driver", "nodeName"] {
+            immutable(at(new, field), at(old, field), &path.child(field), errors);
+        }
+    }
+
     fn selectable_fields(&self) -> &'static [&'static str] {
         &["spec.driver", "spec.nodeName"]
+    }
+
+    fn unknown_field(&self, field: &str) -> String {
+        format!("field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: {field}")
     }
 
     fn indexed_field(&self) -> Option<&'static str> {
@@ -153,6 +176,10 @@ impl Strategy for ResourceSlice {
 }
 
 impl Strategy for DeviceTaintRule {
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+
     fn generation(&self) -> Generation {
         Generation::Spec
     }
@@ -164,6 +191,14 @@ impl Strategy for DeviceTaintRule {
 
     fn prepare_create(&self, object: &mut Value, _request: &Request<'_>) {
         put(object, "status", json!({}));
+    }
+
+    fn validate_create(&self, object: &Value, _request: &Request<'_>, errors: &mut FieldErrors) {
+        taint_rule(at(object, "spec"), &Value::Null, errors);
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, _request: &Request<'_>, errors: &mut FieldErrors) {
+        taint_rule(at(new, "spec"), at(old, "spec"), errors);
     }
 
     fn prepare_update(&self, new: &mut Value, old: &Value, request: &Request<'_>) {
@@ -190,5 +225,101 @@ impl Strategy for DeviceTaintRule {
             json!(added),
             rows::age(object, now),
         ])
+    }
+}
+
+/// A slice's driver, pool and nodes; what its devices are is the driver's matter.
+fn slice(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    driver_name(text(spec, "driver"), &path.child("driver"), errors);
+    let (pool, at_pool) = (at(spec, "pool"), path.child("pool"));
+    pool_name(text(pool, "name"), &at_pool.child("name"), errors);
+    let (count, generation) = (int(pool, "resourceSliceCount"), int(pool, "generation"));
+    if count <= 0 {
+        errors.invalid(&at_pool.child("resourceSliceCount"), count, "must be greater than zero");
+    }
+    if generation < 0 {
+        errors.invalid(&at_pool.child("generation"), generation, "must be greater than or equal to zero");
+    }
+    slice_nodes(spec, path, errors);
+}
+
+/// Exactly one of the ways to say which nodes reach the devices.
+fn slice_nodes(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let mut ways = Vec::new();
+    match opt_text(spec, "nodeName") {
+        None => {}
+        Some("") => errors.invalid(&path.child("nodeName"), "", "must be either unset or set to a non-empty string"),
+        Some(name) => {
+            ways.push("`nodeName`");
+            invalid_each(&path.child("nodeName"), name, names::subdomain(name), errors);
+        }
+    }
+    if let Some(selector) = some(spec, "nodeSelector") {
+        ways.push("`nodeSelector`");
+        let path = path.child("nodeSelector");
+        node_selector(selector, &path, errors);
+        let terms = list(selector, "nodeSelectorTerms");
+        if terms.len() != 1 {
+            let detail = "must have exactly one node selector term";
+            errors.invalid(&path.child("nodeSelectorTerms"), terms.to_vec(), detail);
+        }
+    }
+    for (field, shown) in [("allNodes", "`allNodes`"), ("perDeviceNodeSelection", "`perDeviceNodeSelection`")] {
+        match at(spec, field).as_bool() {
+            Some(true) => ways.push(shown),
+            Some(false) => errors.invalid(&path.child(field), false, "must be either unset or set to true"),
+            None => {}
+        }
+    }
+    let detail = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
+    match ways.len() {
+        0 => errors.required(path, detail),
+        1 => {}
+        _ => {
+            let detail = format!("{detail}, but multiple fields are set");
+            errors.invalid(path, format!("{{{}}}", ways.join(", ")), &detail);
+        }
+    }
+}
+
+fn pool_name(name: &str, path: &Path<'_>, errors: &mut FieldErrors) {
+    if name.is_empty() {
+        errors.required(path, "");
+        return;
+    }
+    if name.len() > names::SUBDOMAIN_MAX {
+        errors.too_long(path, names::SUBDOMAIN_MAX);
+    }
+    for part in name.split('/') {
+        invalid_each(path, part, names::subdomain(part), errors);
+    }
+}
+
+/// A rule's selector and taint. `old` is null on create; an effect that stays is not looked at again.
+fn taint_rule(spec: &Value, old: &Value, errors: &mut FieldErrors) {
+    let path = Path::new("spec");
+    let (selector, at_selector) = (at(spec, "deviceSelector"), path.child("deviceSelector"));
+    if let Some(driver) = opt_text(selector, "driver") {
+        driver_name(driver, &at_selector.child("driver"), errors);
+    }
+    if let Some(pool) = opt_text(selector, "pool") {
+        pool_name(pool, &at_selector.child("pool"), errors);
+    }
+    if let Some(device) = opt_text(selector, "device") {
+        invalid_each(&at_selector.child("device"), device, names::label(device), errors);
+    }
+    let (taint, path) = (at(spec, "taint"), path.child("taint"));
+    label_key(text(taint, "key"), &path.child("key"), errors);
+    let value = text(taint, "value");
+    if !value.is_empty() {
+        invalid_each(&path.child("value"), value, names::label_value(value), errors);
+    }
+    if !old.is_null() && same_at(taint, at(old, "taint"), "effect") {
+        return;
+    }
+    match text(taint, "effect") {
+        "" => errors.required(&path.child("effect"), ""),
+        known if EFFECTS.contains(&known) => {}
+        other => errors.not_supported(&path.child("effect"), other, &EFFECTS),
     }
 }

@@ -28,7 +28,7 @@ impl Strategy for StorageVersionMigration {
         let (resource, spec) = (at(at(object, "spec"), "resource"), Path::new("spec"));
         if text(resource, "resource").is_empty() {
             let path = spec.child("resource");
-            errors.required(&path.child("resource"), "resource is required");
+            errors.required(&path.child("resource"), "resource is required to be set");
         }
     }
 

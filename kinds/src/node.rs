@@ -13,7 +13,7 @@ use crate::object_meta::{immutable_unshown, invalid_each, labels};
 use crate::resource_name::default_list;
 use crate::rows;
 use crate::shown;
-use crate::strategy::{Request, Strategy};
+use crate::strategy::{MetadataCheck, Request, Strategy};
 use crate::tree::{at, default_to, enter_some, entries, has, list, some, text};
 
 /// The runtime class strategy.
@@ -21,6 +21,10 @@ use crate::tree::{at, default_to, enter_some, entries, has, list, some, text};
 pub(crate) struct RuntimeClass;
 
 impl Strategy for RuntimeClass {
+    fn metadata_check(&self) -> MetadataCheck {
+        MetadataCheck::AnyFinalizer
+    }
+
     fn allow_create_on_update(&self) -> bool {
         true
     }

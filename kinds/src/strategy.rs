@@ -49,6 +49,17 @@ pub enum Generation {
     Content,
 }
 
+/// What a kind itself asks of a new object's metadata. Whatever it asks, the generic checks come last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataCheck {
+    /// Everything.
+    Full,
+    /// A finalizer without a domain need not be one of Kubernetes' own.
+    AnyFinalizer,
+    /// Nothing: any name that can stand in a URL's path will do.
+    None,
+}
+
 /// A graceful deletion that is asked for or forced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grace {
@@ -66,6 +77,11 @@ pub trait Strategy: Send + Sync + 'static {
     /// Complaints about a name; `prefix` says that something will be appended to it.
     fn check_name(&self, name: &str, prefix: bool) -> Complaints {
         self.name_rule().check(name, prefix)
+    }
+
+    /// What is asked of a new object's metadata.
+    fn metadata_check(&self) -> MetadataCheck {
+        MetadataCheck::Full
     }
 
     /// PUT on a name that does not exist creates it.
@@ -140,6 +156,15 @@ pub trait Strategy: Send + Sync + 'static {
         &[]
     }
 
+    /// Why a field is none of those that can be selected by.
+    fn unknown_field(&self, field: &str) -> String {
+        if self.selectable_fields().is_empty() {
+            let known = "only \"metadata.name\", \"metadata.namespace\"";
+            return format!("{field:?} is not a known field selector: {known}");
+        }
+        format!("field label not supported: {field}")
+    }
+
     /// The selectable field by which lists are found without looking at other objects; its values are strings.
     fn indexed_field(&self) -> Option<&'static str> {
         None
@@ -157,6 +182,19 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// A table row's cells, in the order of the recorded columns. None for upstream's default (Name, Created At).
     fn row(&self, _object: &Value, _now: Timestamp) -> Option<Vec<Value>> {
+        None
+    }
+
+    /// The place of an object among the rows of a list's table; all the same where the list's order stays.
+    fn row_place(&self, _object: &Value) -> i64 {
+        0
+    }
+
+    /// Takes out of an object what is not shown where its metadata are shown alone.
+    fn strip_metadata(&self, _object: &mut Value) {}
+
+    /// The one of a list's objects whose name gets a mark in the list's table, and the mark.
+    fn marked(&self, _objects: &[Value]) -> Option<(usize, &'static str)> {
         None
     }
 

@@ -6,14 +6,18 @@ use api::Value;
 use api::field::FieldErrors;
 
 use crate::object_meta;
-use crate::strategy::{NameRule, Request, Strategy};
+use crate::strategy::{MetadataCheck, NameRule, Request, Strategy};
 
 /// Every field error of a new object whose name was already generated.
 pub fn create(strategy: &dyn Strategy, object: &Value, namespaced: bool, request: &Request<'_>) -> FieldErrors {
     let mut errors = FieldErrors::new();
     let check = |name: &str, prefix: bool| strategy.check_name(name, prefix);
-    object_meta::validate_with(object, namespaced, check, &mut errors);
-    object_meta::standard_finalizers(object, &mut errors);
+    if strategy.metadata_check() != MetadataCheck::None {
+        object_meta::validate_with(object, namespaced, check, &mut errors);
+    }
+    if strategy.metadata_check() == MetadataCheck::Full {
+        object_meta::standard_finalizers(object, &mut errors);
+    }
     strategy.validate_create(object, request, &mut errors);
     if errors.is_empty() {
         object_meta::validate(object, namespaced, NameRule::PathSegment, &mut errors);

@@ -11,7 +11,7 @@ use crate::admission::{refuse_static_name, rules, static_name_warning};
 use crate::names;
 use crate::object_meta::invalid_each;
 use crate::rows;
-use crate::strategy::{Generation, Request, Strategy};
+use crate::strategy::{Generation, MetadataCheck, Request, Strategy};
 use crate::tree::{at, enter_some, list, some, text, texts};
 
 /// The strategy of policy bindings.
@@ -24,6 +24,10 @@ pub(crate) struct Bindings {
 const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];
 
 impl Strategy for Bindings {
+    fn metadata_check(&self) -> MetadataCheck {
+        MetadataCheck::AnyFinalizer
+    }
+
     fn allow_unconditional_update(&self) -> bool {
         false
     }

@@ -12,7 +12,7 @@ use crate::conditions;
 use crate::names;
 use crate::object_meta::invalid_each;
 use crate::rows;
-use crate::strategy::{Generation, Request, Strategy, keep_all_but_status, keep_status};
+use crate::strategy::{Generation, MetadataCheck, Request, Strategy, keep_all_but_status, keep_status};
 use crate::tree::{at, default_to, enter, enter_some, has, list, opt_text, put, remove, some, text};
 
 /// The strategy of admission policies.
@@ -29,6 +29,10 @@ const PATCHES: [&str; 2] = ["ApplyConfiguration", "JSONPatch"];
 const ANNOTATIONS_MAX: usize = 20;
 
 impl Strategy for Policies {
+    fn metadata_check(&self) -> MetadataCheck {
+        MetadataCheck::AnyFinalizer
+    }
+
     fn allow_unconditional_update(&self) -> bool {
         false
     }

@@ -11,7 +11,7 @@ use crate::admission::{refuse_static_name, rules, static_name_warning};
 use crate::names;
 use crate::object_meta::{invalid_each, label_selector};
 use crate::rows;
-use crate::strategy::{Generation, Request, Strategy};
+use crate::strategy::{Generation, MetadataCheck, Request, Strategy};
 use crate::tree::{at, default_to, enter_some, int, list, list_mut, opt_int, opt_text, some, text, texts};
 
 /// The strategy of webhook configurations.
@@ -36,6 +36,10 @@ struct Strict {
 }
 
 impl Strategy for Webhooks {
+    fn metadata_check(&self) -> MetadataCheck {
+        MetadataCheck::AnyFinalizer
+    }
+
     fn allow_unconditional_update(&self) -> bool {
         false
     }

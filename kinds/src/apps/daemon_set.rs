@@ -54,6 +54,17 @@ impl Strategy for DaemonSet {
         workload::default_template(spec);
     }
 
+    /// Upstream's internal type has a field for it, and shows the metadata of that type.
+    fn strip_metadata(&self, object: &mut Value) {
+        let annotations = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
+        if let Some(annotations) = annotations
+            && annotations.remove(TEMPLATE_GENERATION).is_some()
+            && annotations.is_empty()
+        {
+            api::meta::set(object, "annotations", Value::Null);
+        }
+    }
+
     fn prepare_create(&self, object: &mut Value, _request: &Request<'_>) {
         let status = json!({
             "currentNumberScheduled": 0,

@@ -72,14 +72,6 @@ impl Strategy for ReplicaSet {
         workload::warnings(new, old, true)
     }
 
-    fn selectable_fields(&self) -> &'static [&'static str] {
-        &["status.replicas"]
-    }
-
-    fn selectable_field(&self, object: &Value, _field: &str) -> String {
-        int(at(object, "status"), "replicas").to_string()
-    }
-
     fn row(&self, object: &Value, now: Timestamp) -> Option<Vec<Value>> {
         let (spec, status) = (at(object, "spec"), at(object, "status"));
         let [names, images] = rows::names_and_images(at(at(spec, "template"), "spec"));

@@ -94,6 +94,10 @@ impl Strategy for Job {
         &["status.successful"]
     }
 
+    fn unknown_field(&self, field: &str) -> String {
+        format!("field label {field:?} not supported for Job")
+    }
+
     fn selectable_field(&self, object: &Value, _field: &str) -> String {
         int(at(object, "status"), "succeeded").to_string()
     }

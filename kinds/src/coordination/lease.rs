@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::names::{self, Complaints};
 use crate::object_meta::{immutable, invalid_each};
 use crate::rows;
-use crate::strategy::{Request, Strategy};
+use crate::strategy::{MetadataCheck, Request, Strategy};
 use crate::tree::{at, enter_some, opt_int, remove, text};
 
 /// The lease strategy.
@@ -22,6 +22,10 @@ pub(crate) struct LeaseCandidate;
 const STRATEGY: &str = "OldestEmulationVersion";
 
 impl Strategy for Lease {
+    fn metadata_check(&self) -> MetadataCheck {
+        MetadataCheck::AnyFinalizer
+    }
+
     fn allow_create_on_update(&self) -> bool {
         true
     }

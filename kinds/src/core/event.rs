@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::age;
 use crate::object_meta::{IMMUTABLE, label_key};
 use crate::rows;
-use crate::strategy::{DefaultPropagation, Request, Strategy};
+use crate::strategy::{DefaultPropagation, MetadataCheck, Request, Strategy};
 use crate::tree::{at, has, int, opt_text, same, same_at, some, text};
 
 /// Events of the core group: `involvedObject`, `message`, `source`.
@@ -64,6 +64,10 @@ const GROUP: Spelling = Spelling {
 };
 
 impl Strategy for CoreEvent {
+    fn metadata_check(&self) -> MetadataCheck {
+        MetadataCheck::None
+    }
+
     fn allow_create_on_update(&self) -> bool {
         true
     }

@@ -39,6 +39,14 @@ impl Strategy for LimitRange {
         }
     }
 
+    /// A name that nobody chose is a UUID.
+    fn prepare_create(&self, object: &mut Value, _request: &Request<'_>) {
+        if api::meta::name(object).is_empty() {
+            let name = api::meta::uid(object).to_owned();
+            api::meta::set(object, "name", name.into());
+        }
+    }
+
     fn validate_create(&self, object: &Value, _request: &Request<'_>, errors: &mut FieldErrors) {
         let spec = Path::new("spec");
         let path = spec.child("limits");

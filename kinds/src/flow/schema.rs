@@ -45,6 +45,11 @@ impl Strategy for FlowSchema {
         conditions(object, errors);
     }
 
+    /// As requests meet them.
+    fn row_place(&self, object: &Value) -> i64 {
+        int(at(object, "spec"), "matchingPrecedence")
+    }
+
     fn prepare_update(&self, new: &mut Value, old: &Value, _request: &Request<'_>) {
         keep_status(new, old);
     }

@@ -9,7 +9,7 @@ use crate::conditions;
 use crate::object_meta::{label_selector, non_negative};
 use crate::rows;
 use crate::shown;
-use crate::strategy::{Generation, Request, Strategy, keep_status};
+use crate::strategy::{Generation, MetadataCheck, Request, Strategy, keep_status};
 use crate::tree::{at, has, int, list, opt_text, put};
 use crate::workload;
 
@@ -20,6 +20,10 @@ pub(crate) struct PodDisruptionBudget;
 const POLICIES: [&str; 2] = ["AlwaysAllow", "IfHealthyBudget"];
 
 impl Strategy for PodDisruptionBudget {
+    fn metadata_check(&self) -> MetadataCheck {
+        MetadataCheck::None
+    }
+
     fn allow_unconditional_update(&self) -> bool {
         false
     }

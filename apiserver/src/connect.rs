@@ -9,6 +9,7 @@ mod bridge;
 mod dial;
 mod kubelet;
 mod links;
+mod log;
 mod pod;
 mod proxy;
 mod target;

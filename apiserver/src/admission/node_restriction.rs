@@ -1,6 +1,8 @@
 //! NodeRestriction: a node writes its own node, lease and pods, and nobody else's. Mirrors upstream's
 //! `plugin/pkg/admission/noderestriction`.
 
+mod pod_certificate;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -58,6 +60,7 @@ impl NodeRestriction {
         let refused = match (a.path.group.as_str(), a.path.resource.as_str()) {
             ("", "pods") => return self.check_pods(node, a).await,
             ("", "serviceaccounts") if a.path.subresource == "token" => return self.check_token(node, a).await,
+            ("certificates.k8s.io", "podcertificaterequests") => return self.check_certificate(node, a).await,
             ("", "nodes") => check_node(node, a),
             ("", "persistentvolumeclaims") => check_claim(node, a),
             ("coordination.k8s.io", "leases") => check_lease(node, a),

@@ -20,11 +20,12 @@ use crate::objects::{Change, Objects};
 use crate::request::User;
 
 /// What the graph follows.
-const FOLLOWED: [(&str, &str); 4] = [
+const FOLLOWED: [(&str, &str); 5] = [
     ("", "pods"),
     ("", "persistentvolumes"),
     ("storage.k8s.io", "volumeattachments"),
     ("resource.k8s.io", "resourceslices"),
+    ("certificates.k8s.io", "podcertificaterequests"),
 ];
 
 /// The name of the node that a user is; None for a user that is no node. Empty when the user claims to be a node
@@ -153,6 +154,22 @@ impl Node {
         }
     }
 
+    /// What a node may ask for is NodeRestriction's business.
+    fn certificate_request(&self, node: &str, verb: &str, asked: &Resource<'_>) -> Ruling {
+        if !asked.subresource.is_empty() {
+            return Ruling::no_opinion("nodes may not access the status subresource of PodCertificateRequests");
+        }
+        match verb {
+            "create" => Ruling::allow(""),
+            "get" => self.related(node, Kind::CertificateRequest, asked),
+            "list" | "watch" if selects(asked, "spec.nodeName", node) => Ruling::allow(""),
+            "list" | "watch" => {
+                Ruling::no_opinion("can only list/watch podcertificaterequests with nodeName field selector")
+            }
+            _ => Ruling::no_opinion(format!("nodes may not {verb} podcertificaterequests")),
+        }
+    }
+
     fn resource(&self, node: &str, verb: &str, asked: &Resource<'_>) -> Option<Ruling> {
         Some(match (asked.group, asked.resource) {
             ("", "secrets") => self.read(node, Kind::Secret, verb, asked),
@@ -165,6 +182,7 @@ impl Node {
             ("coordination.k8s.io", "leases") => lease(node, verb, asked),
             ("storage.k8s.io", "csinodes") => csi_node(node, verb, asked),
             ("resource.k8s.io", "resourceslices") => self.slice(node, verb, asked),
+            ("certificates.k8s.io", "podcertificaterequests") => self.certificate_request(node, verb, asked),
             ("", "nodes") => own_node(node, verb, asked),
             ("", "pods") => self.pod(node, verb, asked),
             _ => return None,

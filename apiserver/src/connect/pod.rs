@@ -7,7 +7,7 @@ use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Map, json};
 use url::form_urlencoded::Serializer;
 
-use super::{Connects, bridge, check_method};
+use super::{Connects, bridge, check_method, log};
 use crate::answer::{Body, Request, Response};
 use crate::request::{Context, ResourcePath};
 
@@ -70,6 +70,9 @@ impl Connects {
         let mut answer = bridge::forward(&self.dialer, &kubelet, uri, asked).await?;
         if !answer.status().is_success() {
             return Err(refusal(answer).await);
+        }
+        if log::is_websocket(request.headers()) {
+            return log::upgrade(request, answer, self.dialer.tasks().drain().clone()).await;
         }
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         Ok(answer)

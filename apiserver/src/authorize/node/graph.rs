@@ -26,6 +26,8 @@ pub enum Kind {
     ServiceAccount,
     /// Devices of the node.
     Slice,
+    /// A pod's request for a certificate, made by the node.
+    CertificateRequest,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +58,9 @@ impl Graph {
                 self.own(owner(Kind::Attachment, object), text(object, "/spec/nodeName"), Vec::new())
             }
             "resourceslices" => self.own(owner(Kind::Slice, object), text(object, "/spec/nodeName"), Vec::new()),
+            "podcertificaterequests" => {
+                self.own(owner(Kind::CertificateRequest, object), text(object, "/spec/nodeName"), Vec::new())
+            }
             _ => self.put_volume(object),
         }
     }
@@ -65,6 +70,7 @@ impl Graph {
             "pods" => self.disown(&owner(Kind::Pod, object)),
             "volumeattachments" => self.disown(&owner(Kind::Attachment, object)),
             "resourceslices" => self.disown(&owner(Kind::Slice, object)),
+            "podcertificaterequests" => self.disown(&owner(Kind::CertificateRequest, object)),
             _ => self.remove_volume(meta::name(object)),
         }
     }

@@ -55,3 +55,36 @@ fn others_are_not_nodes() {
     assert!(!ask(&authorizer, &stranger, "get", secret("s")).is_allowed());
     assert!(ask(&authorizer, &node("a"), "get", Resource { resource: "services", ..Resource::default() }).is_allowed());
 }
+
+#[test]
+fn a_node_sees_only_its_own_requests_for_certificates() {
+    let authorizer = Node::new(Rule::full_authority().to_vec());
+    let request = json!({"metadata": {"name": "r", "namespace": "n"}, "spec": {"nodeName": "a"}});
+    authorizer.graph.write().put("podcertificaterequests", &request);
+    let asked = |name, fields, subresource| Resource {
+        group: "certificates.k8s.io",
+        namespace: "n",
+        resource: "podcertificaterequests",
+        name,
+        fields,
+        subresource,
+        ..Resource::default()
+    };
+    for (who, verb, asked, may) in [
+        ("a", "get", asked("r", "", ""), true),
+        ("b", "get", asked("r", "", ""), false),
+        ("a", "get", asked("other", "", ""), false),
+        ("a", "create", asked("", "", ""), true),
+        ("a", "watch", asked("", "spec.nodeName=a", ""), true),
+        ("a", "list", asked("", "spec.nodeName=b", ""), false),
+        ("a", "list", asked("", "", ""), false),
+        ("a", "update", asked("r", "", ""), false),
+        ("a", "delete", asked("r", "", ""), false),
+        ("a", "update", asked("r", "", "status"), false),
+    ] {
+        let ruling = ask(&authorizer, &node(who), verb, asked);
+        assert_eq!(ruling.is_allowed(), may, "{who} {verb}: {}", ruling.reason);
+    }
+    authorizer.graph.write().remove("podcertificaterequests", &request);
+    assert!(!ask(&authorizer, &node("a"), "get", asked("r", "", "")).is_allowed());
+}

@@ -27,8 +27,9 @@ use crate::authenticate::Authenticator;
 use crate::authorize::{self, Attributes, Authorizer as _, Resource, Union};
 use crate::metrics::Metrics;
 use crate::negotiate::{self, Style};
-use crate::request::{self, Context, Target, User, Warnings};
+use crate::request::{self, Context, Target, User, Verb, Warnings};
 
+use self::flow::Flow;
 pub use self::flow::Flows;
 pub use self::inflight::{Limits, Settings as LimitSettings};
 pub use self::route::Routes;
@@ -139,7 +140,9 @@ impl Front {
             Ok(user) => context.user = user,
             Err(status) => return Ok(refused(&status, style)),
         }
-        let flow = self.flows.of(&context);
+        // A request that may last is in no one's way, except for a watch's beginning.
+        let is_watch = matches!(&*context.target, Target::Resource(path) if path.verb == Verb::Watch);
+        let flow = if long_running && !is_watch { Flow::default() } else { self.flows.of(&context) };
         let permit = match self.limits.enter(&context, long_running).await {
             Ok(permit) => permit,
             Err(answer) => return Ok(flow.mark(answer)),

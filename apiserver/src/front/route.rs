@@ -97,6 +97,8 @@ impl Routes {
         };
         match found {
             Some(answer) if matches!(*request.method(), Method::GET | Method::HEAD) => answer,
+            // Upstream's handler of a group's document looks at no method.
+            Some(answer) if path.strip_prefix("/apis/").is_some_and(is_group) => answer,
             Some(_) => answer::refuse(&method_not_allowed(), pretty),
             None if self.is_below_api(path) => answer::refuse(&Status::unknown_path(), pretty),
             None => not_found(),
@@ -145,6 +147,10 @@ fn cached(mut response: Response) -> Response {
 fn method_not_allowed() -> Status {
     let message = "the server does not allow this method on the requested resource";
     Status::new(Reason::MethodNotAllowed, message).with_details(api::status::Details::default())
+}
+
+fn is_group(name: &str) -> bool {
+    !name.trim_end_matches('/').is_empty() && !name.trim_end_matches('/').contains('/')
 }
 
 fn not_found() -> Response {

@@ -1,7 +1,10 @@
 //! The documents over HTTP.
 
+use std::ops::Range;
+use std::sync::OnceLock;
+
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Answer, Document, KEEP_SECONDS};
 use crate::answer::{self, Response};
@@ -25,9 +28,12 @@ pub async fn answer(path: &str, hash: Option<&str>, headers: &HeaderMap, pretty:
     });
     let content_type = if is_index { "text/plain; charset=utf-8" } else { "application/json" };
     Some(match found.await {
-        Ok(Answer::Document { document, immutable }) => send(&document, immutable, content_type, headers),
+        Ok(Answer::Document { document, immutable }) => {
+            let answer = send(&document, immutable, content_type, headers);
+            if is_index { without_validator(answer) } else { answer }
+        }
         Ok(Answer::Redirect(to)) => redirect(&to),
-        Ok(Answer::NotFound) => answer::text(StatusCode::NOT_FOUND, "404 page not found\n"),
+        Ok(Answer::NotFound) => nothing(),
         Err(error) => {
             tracing::error!(%error, path, "building an OpenAPI document failed");
             answer::text(StatusCode::INTERNAL_SERVER_ERROR, "building the document failed\n")
@@ -38,22 +44,66 @@ pub async fn answer(path: &str, hash: Option<&str>, headers: &HeaderMap, pretty:
 fn send(document: &Document, immutable: bool, content_type: &'static str, headers: &HeaderMap) -> Response {
     let etag = document.etag();
     let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|tag| tag.as_bytes() == etag.as_bytes());
-    let mut response = match known {
-        true => answer::bytes(StatusCode::NOT_MODIFIED, content_type, ""),
-        false => answer::bytes(StatusCode::OK, content_type, document.bytes.clone()),
+    let mut response = match (known, range(headers, document.bytes.len())) {
+        (true, _) => answer::bytes(StatusCode::NOT_MODIFIED, content_type, ""),
+        (false, None) => answer::bytes(StatusCode::OK, content_type, document.bytes.clone()),
+        (false, Some(range)) => part(document, range, content_type),
     };
     let out = response.headers_mut();
     let etag = HeaderValue::from_str(&etag).expect("a quoted hexadecimal number is a header value");
     out.insert(header::ETAG, etag);
     out.insert(header::VARY, HeaderValue::from_static("Accept"));
+    out.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    out.insert(header::LAST_MODIFIED, started().clone());
     if immutable {
         out.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
         let expires = daemon::clock::now() + SignedDuration::from_secs(KEEP_SECONDS.cast_signed());
-        let text = expires.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-        if let Ok(value) = HeaderValue::from_str(&text) {
-            out.insert(header::EXPIRES, value);
-        }
+        out.insert(header::EXPIRES, date(expires));
     }
+    response
+}
+
+/// The documents are those of this process: they are as old as its first answer.
+fn started() -> &'static HeaderValue {
+    static STARTED: OnceLock<HeaderValue> = OnceLock::new();
+    STARTED.get_or_init(|| date(daemon::clock::now()))
+}
+
+fn date(at: Timestamp) -> HeaderValue {
+    let text = at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    HeaderValue::from_str(&text).expect("a date is a header value")
+}
+
+/// The one range of bytes that is asked for; several, and what cannot be had, are as good as none.
+fn range(headers: &HeaderMap, length: usize) -> Option<Range<usize>> {
+    let asked = headers.get(header::RANGE)?.to_str().ok()?.strip_prefix("bytes=")?;
+    let (from, to) = asked.split_once('-')?;
+    let range = match (from, to) {
+        ("", last) => length.saturating_sub(last.parse().ok()?)..length,
+        (from, "") => from.parse().ok()?..length,
+        (from, to) => from.parse().ok()?..to.parse::<usize>().ok()?.saturating_add(1).min(length),
+    };
+    (!range.is_empty()).then_some(range)
+}
+
+fn part(document: &Document, range: Range<usize>, content_type: &'static str) -> Response {
+    let (first, last, length) = (range.start, range.end - 1, document.bytes.len());
+    let mut response = answer::bytes(StatusCode::PARTIAL_CONTENT, content_type, document.bytes.slice(range));
+    let place = HeaderValue::from_str(&format!("bytes {first}-{last}/{length}")).expect("numbers are a header value");
+    response.headers_mut().insert(header::CONTENT_RANGE, place);
+    response
+}
+
+/// The list of documents has no tag of its own.
+fn without_validator(mut response: Response) -> Response {
+    response.headers_mut().remove(header::ETAG);
+    response.headers_mut().remove(header::VARY);
+    response
+}
+
+fn nothing() -> Response {
+    let mut response = answer::text(StatusCode::NOT_FOUND, "");
+    response.headers_mut().remove(header::CONTENT_TYPE);
     response
 }
 

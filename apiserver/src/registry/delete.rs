@@ -236,8 +236,11 @@ impl Call<'_> {
             let message = format!(
                 "the {field} in the precondition ({asked}) does not match the {field} in record ({found}). The object might have been {why}"
             );
-            let table = self.endpoint.table;
-            Err(Status::conflict(table.group, table.kind, meta::name(old), &message))
+            let collection = self.collection();
+            if let Some(message) = collection.hooks.precondition_failed(field, asked, found) {
+                return Err(Status::conflict(collection.group, collection.resource, meta::name(old), &message));
+            }
+            Err(Status::conflict(collection.group, collection.kind, meta::name(old), &message))
         };
         if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != meta::uid(old)) {
             return refuse("UID", uid, meta::uid(old), "deleted and then recreated");

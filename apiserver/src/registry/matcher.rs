@@ -138,9 +138,5 @@ fn terms(endpoint: &Endpoint, selector: &FieldSelector) -> Result<Vec<Term>, Sta
 }
 
 fn unknown_field(endpoint: &Endpoint, field: &str) -> Status {
-    if endpoint.collection.strategy.selectable_fields().is_empty() {
-        let known = "only \"metadata.name\", \"metadata.namespace\"";
-        return Status::bad_request(format!("{field:?} is not a known field selector: {known}"));
-    }
-    Status::bad_request(format!("field label not supported: {field}"))
+    Status::bad_request(endpoint.collection.strategy.unknown_field(field))
 }

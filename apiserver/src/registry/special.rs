@@ -59,6 +59,11 @@ pub(crate) trait Hooks: Send + Sync + 'static {
         DeleteStep::Generic
     }
 
+    /// The words for a deletion of what is not as it was asked for to be, where they are not the generic ones.
+    fn precondition_failed(&self, _field: &str, _asked: &str, _found: &str) -> Option<String> {
+        None
+    }
+
     /// A warning for a deletion with these options.
     fn delete_warning(&self, _options: &DeleteOptions) -> Option<&'static str> {
         None

@@ -45,7 +45,7 @@ pub(crate) struct Layout<'a> {
 impl Layout<'_> {
     /// A table of rows; the columns are told on the first table of a watch only.
     pub(crate) fn table(&self, metadata: Value, rows: Vec<Value>, with_columns: bool) -> Value {
-        let columns: Vec<Value> = if with_columns { self.columns.iter().map(column).collect() } else { Vec::new() };
+        let columns: Option<Vec<Value>> = with_columns.then(|| self.columns.iter().map(column).collect());
         json!({
             "kind": "Table", "apiVersion": self.version.api_version(), "metadata": metadata,
             "columnDefinitions": columns, "rows": rows,
@@ -61,7 +61,11 @@ impl Layout<'_> {
         if !conditions.is_empty() {
             row["conditions"] = conditions.into();
         }
-        row["object"] = self.object(endpoint.client_of_working(working));
+        let mut object = endpoint.client_of_working(working);
+        if self.include == Include::Metadata {
+            endpoint.strategy.strip_metadata(&mut object);
+        }
+        row["object"] = self.object(object);
         row
     }
 
@@ -91,6 +95,14 @@ pub(crate) fn column(column: &Column) -> Value {
         "name": column.name, "type": column.kind, "format": column.format,
         "description": column.description, "priority": column.priority,
     })
+}
+
+impl Endpoint {
+    /// `PartialObjectMetadata` of a stored object.
+    pub(crate) fn partial(&self, mut stored: Value, version: MetaVersion) -> Value {
+        self.strategy.strip_metadata(&mut stored);
+        partial(stored, version)
+    }
 }
 
 /// `PartialObjectMetadata` of an object.

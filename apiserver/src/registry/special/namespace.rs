@@ -17,6 +17,10 @@ impl Hooks for Namespaces {
         list(at(namespace, "spec"), "finalizers").is_empty()
     }
 
+    fn precondition_failed(&self, field: &str, asked: &str, found: &str) -> Option<String> {
+        Some(format!("Precondition failed: {field} in precondition: {asked}, {field} in object meta: {found}"))
+    }
+
     fn delete_step(&self, namespace: &mut Value, options: &DeleteOptions, now: Timestamp) -> DeleteStep {
         if meta::is_terminating(namespace) {
             return if self.may_go(namespace) { DeleteStep::Generic } else { DeleteStep::Nothing };

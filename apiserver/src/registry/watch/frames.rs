@@ -122,7 +122,7 @@ impl Frames {
     pub(super) fn transformed(&self, stored: Value, with_columns: bool) -> Value {
         match self.form {
             Form::Full => self.endpoint.served(stored),
-            Form::Partial(version) => partial(stored, version),
+            Form::Partial(version) => self.endpoint.partial(stored, version),
             Form::Table { version, include, now } => {
                 let columns = &self.endpoint.table.columns;
                 let layout = Layout { version, include, columns, now };

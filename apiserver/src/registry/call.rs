@@ -98,7 +98,7 @@ impl Call<'_> {
     pub(crate) fn stored_tree(&self, code: StatusCode, stored: Value) -> Result<Response, Status> {
         match self.accept.transform {
             None => Ok(self.value(code, &self.endpoint.served(stored))),
-            Some((Transform::Partial, version)) => Ok(self.value(code, &partial(stored, version))),
+            Some((Transform::Partial, version)) => Ok(self.value(code, &self.endpoint.partial(stored, version))),
             Some((Transform::PartialList, _)) => Err(self.not_a_list()),
             Some((Transform::Table, version)) => {
                 let layout = self.layout(version, &self.endpoint.table.columns)?;
@@ -149,7 +149,7 @@ impl Call<'_> {
             }
             Some((Transform::Partial, _)) => Err(self.is_a_list()),
             Some((Transform::PartialList, version)) => {
-                let items: Vec<Value> = trees(items).map(|tree| partial(tree, version)).collect();
+                let items: Vec<Value> = trees(items).map(|tree| self.endpoint.partial(tree, version)).collect();
                 let list = json!({
                     "kind": "PartialObjectMetadataList", "apiVersion": version.api_version(),
                     "metadata": meta.to_value(), "items": items,
@@ -158,7 +158,9 @@ impl Call<'_> {
             }
             Some((Transform::Table, version)) => {
                 let layout = self.layout(version, &self.endpoint.table.columns)?;
-                let rows = trees(items).map(|tree| layout.row(self.endpoint, tree)).collect();
+                let mut trees: Vec<Value> = trees(items).collect();
+                trees.sort_by_key(|tree| self.endpoint.strategy.row_place(tree));
+                let rows = trees.into_iter().map(|tree| layout.row(self.endpoint, tree)).collect();
                 Ok(self.value(StatusCode::OK, &layout.table(meta.to_value(), rows, true)))
             }
         }

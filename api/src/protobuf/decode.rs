@@ -143,7 +143,12 @@ impl Walk {
                 _ => reader.skip(wire)?,
             }
         }
-        let empty = || if *item == Shape::Bytes { Value::String(String::new()) } else { Value::Null };
+        // What Go begins with: empty, and not nil.
+        let empty = || match item {
+            Shape::Bytes => Value::String(String::new()),
+            Shape::List { .. } => Value::Array(Vec::new()),
+            _ => Value::Null,
+        };
         Ok((key, value.unwrap_or_else(empty)))
     }
 

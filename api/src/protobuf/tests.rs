@@ -1,30 +1,76 @@
 //! Every object of upstream's test data in both forms, and damage of every kind.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use proptest::collection::vec;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
 
-/// Upstream's test data, which the Go module cache holds; CI downloads the modules first.
-fn fixtures() -> Vec<(String, Vec<u8>, Vec<u8>)> {
-    let mut found = Vec::new();
-    let modules = [("k8s.io/api", "testdata/HEAD"), ("k8s.io/apiextensions-apiserver", "pkg/apis/testdata/HEAD")];
-    for (module, folder) in modules {
-        let Some(directory) = module_directory(module) else { continue };
-        for entry in std::fs::read_dir(directory.join(folder)).into_iter().flatten() {
-            let path = entry.unwrap().path();
-            if path.extension().is_none_or(|extension| extension != "pb") {
-                continue;
-            }
-            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-            if table().type_of(group_of(&name), version_of(&name), kind_of(&name)).is_none() {
-                assert_eq!(name.split('.').nth(3), Some("v1beta1"), "{name}: no type");
-                continue;
-            }
-            found.push((name, std::fs::read(path.with_extension("json")).unwrap(), std::fs::read(&path).unwrap()));
+/// An object of upstream's test data: what was written by some release, and what this one writes of it.
+struct Fixture {
+    /// `HEAD` or the release.
+    release: String,
+    /// `apps.v1.Deployment`.
+    name: String,
+    json: Vec<u8>,
+    yaml: Vec<u8>,
+    pb: Vec<u8>,
+    json_after: Value,
+    pb_after: Vec<u8>,
+}
+
+impl Fixture {
+    fn read(release: &Path, pb: &Path) -> Self {
+        let read = |extension: &str| std::fs::read(pb.with_extension(extension)).unwrap_or_default();
+        // Some releases wrote less than the present one does of the same object.
+        let after = |extension: &str| {
+            let after = read(&format!("after_roundtrip.{extension}"));
+            if after.is_empty() { read(extension) } else { after }
+        };
+        Self {
+            release: release.file_name().unwrap().to_string_lossy().into_owned(),
+            name: pb.file_stem().unwrap().to_string_lossy().into_owned(),
+            json: read("json"),
+            yaml: read("yaml"),
+            pb: read("pb"),
+            json_after: serde_json::from_slice(&after("json")).unwrap(),
+            pb_after: after("pb"),
         }
     }
+
+    fn type_id(&self) -> Option<TypeId> {
+        table().type_of(group_of(&self.name), version_of(&self.name), kind_of(&self.name))
+    }
+}
+
+/// Upstream's test data, of this release and of older ones, which the Go module cache holds; CI downloads the modules
+/// first.
+fn fixtures() -> Vec<Fixture> {
+    let modules = [("k8s.io/api", "testdata"), ("k8s.io/apiextensions-apiserver", "pkg/apis/testdata")];
+    let mut found = Vec::new();
+    for (module, folder) in modules {
+        let Some(directory) = module_directory(module) else { continue };
+        let releases = std::fs::read_dir(directory.join(folder)).unwrap();
+        for release in releases.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+            let files = std::fs::read_dir(&release).unwrap().map(|entry| entry.unwrap().path());
+            let is_whole = |path: &PathBuf| {
+                let name = path.file_name().unwrap().to_string_lossy();
+                name.ends_with(".pb") && !name.contains(".after_roundtrip.")
+            };
+            found.extend(files.filter(is_whole).map(|path| Fixture::read(&release, &path)));
+        }
+    }
+    let present: HashSet<String> = found.iter().filter(|f| f.release == "HEAD").map(|f| f.name.clone()).collect();
+    found.retain(|fixture| {
+        let is_known = fixture.type_id().is_some();
+        // What this release has dropped, and versions of custom resources' own kind that nobody serves.
+        let may_lack = !present.contains(&fixture.name) || fixture.name.split('.').nth(3) == Some("v1beta1");
+        assert!(is_known || may_lack, "{} of {}: no type", fixture.name, fixture.release);
+        is_known
+    });
     found
 }
 
@@ -59,66 +105,142 @@ fn without_own_type(name: &str) -> Option<(&str, &str)> {
     (name == "core.v1.WatchEvent").then_some(("v1", "WatchEvent"))
 }
 
-/// Every pair of forms turns into the other, byte for byte.
-#[test]
-fn upstream_fixtures_round_trip() {
-    let fixtures = fixtures();
-    let mut wrong = Vec::new();
-    for (name, json, pb) in &fixtures {
-        let mut want: Value = serde_json::from_slice(json).unwrap();
-        if let Some((api_version, kind)) = without_own_type(name) {
+impl Fixture {
+    /// The tree that all three forms have to give.
+    fn want(&self) -> Value {
+        let mut want = self.json_after.clone();
+        if let Some((api_version, kind)) = without_own_type(&self.name) {
             // What has no kind of its own in JSON has one in its envelope.
             want["apiVersion"] = api_version.into();
             want["kind"] = kind.into();
         }
-        match decode_body(pb, &gvk_of(name)) {
-            Ok(body) if body.value == want => {}
-            Ok(body) => wrong.push(format!("{name}: want {want}\n got {}", body.value)),
-            Err(status) => wrong.push(format!("{name}: {}", status.message)),
-        }
-        let encoded = match without_own_type(name) {
+        want
+    }
+
+    /// The trees of the three forms, or why there is none.
+    fn decoded(&self) -> [(&'static str, Result<Value, String>); 3] {
+        let gvk = gvk_of(&self.name);
+        let text = |tree: Result<Value, String>| {
+            let decoded = crate::schema::decode_value(tree?, self.type_id().unwrap());
+            let tree = decoded.map_err(|error| error.to_string())?.value;
+            Ok(if without_own_type(&self.name).is_some() { with_type(tree, &gvk) } else { tree })
+        };
+        let json = serde_json::from_slice(&self.json).map_err(|error| error.to_string());
+        let yaml = serde_yaml_ng::from_slice(&self.yaml).map_err(|error| error.to_string());
+        let pb = decode_body(&self.pb, &gvk).map(|body| body.value).map_err(|status| status.message);
+        [("json", text(json)), ("yaml", text(yaml)), ("pb", pb)]
+    }
+
+    fn encoded(&self, tree: &Value) -> Result<Vec<u8>, EncodeError> {
+        match without_own_type(&self.name) {
             // Its test data was written without saying what it is.
             Some((_, kind)) => {
                 let id = table().type_of("", "v1", kind).unwrap();
-                envelope::write(Vec::new(), "", "", |writer| encode::encode(writer, &(&want).into(), id))
+                envelope::write(Vec::new(), "", "", |writer| encode::encode(writer, &tree.into(), id))
             }
-            None => encode_object(&want),
-        };
-        match encoded {
-            Ok(bytes) if bytes == *pb => {}
+            None => encode_object(tree),
+        }
+    }
+}
+
+/// Every form of every release's test data turns into every other, byte for byte as upstream's does.
+#[test]
+fn upstream_fixtures_round_trip() {
+    let fixtures = fixtures();
+    let mut wrong = Vec::new();
+    for fixture in &fixtures {
+        let want = fixture.want();
+        let at = |form: &str| format!("{} of {} from {form}", fixture.name, fixture.release);
+        for (form, tree) in fixture.decoded() {
+            match tree {
+                Ok(tree) if tree == want => {}
+                Ok(tree) => wrong.push(format!("{}: want {want}\n got {tree}", at(form))),
+                Err(error) => wrong.push(format!("{}: {error}", at(form))),
+            }
+        }
+        match fixture.encoded(&want) {
+            Ok(bytes) if bytes == fixture.pb_after => {}
             Ok(bytes) => {
-                let at = bytes.iter().zip(pb).take_while(|(a, b)| a == b).count();
-                wrong.push(format!("{name}: encoded differs at {at} of {}", pb.len()));
+                let same = bytes.iter().zip(&fixture.pb_after).take_while(|(a, b)| a == b).count();
+                wrong.push(format!("{}: encoded differs at {same} of {}", at("tree"), fixture.pb_after.len()));
             }
-            Err(error) => wrong.push(format!("{name}: {error}")),
+            Err(error) => wrong.push(format!("{}: {error}", at("tree"))),
         }
     }
     let seen = fixtures.len();
     assert!(wrong.is_empty(), "{} of {seen}:\n{}", wrong.len(), wrong.join("\n"));
     if module_directory("k8s.io/api").is_some() {
-        assert!(seen > 150, "only {seen} pairs");
+        let releases: HashSet<&str> = fixtures.iter().map(|fixture| fixture.release.as_str()).collect();
+        assert!(seen > 750 && releases.len() >= 5, "only {seen} objects of {releases:?}");
     }
 }
 
-/// Damage gives another object or an error, and what can be read can be written.
+/// What can be read can be written, and is then read as the same.
+fn check_stable(bytes: &[u8], gvk: &GroupVersionKind) {
+    let Ok(body) = decode_body(bytes, gvk) else { return };
+    let Ok(written) = encode_object(&body.value) else { return };
+    match decode_body(&written, gvk) {
+        Ok(again) => assert_eq!(again.value, body.value, "{bytes:?}"),
+        Err(status) => panic!("{}: {bytes:?}", status.message),
+    }
+}
+
+/// Damage gives another object or an error.
 #[test]
 fn damaged_fixtures_are_refused_or_read() {
-    for (name, _, pb) in fixtures() {
+    for Fixture { name, pb, .. } in fixtures().into_iter().filter(|fixture| fixture.release == "HEAD") {
         let gvk = gvk_of(&name);
-        let check = |bytes: &[u8]| {
-            if let Ok(body) = decode_body(bytes, &gvk) {
-                drop(encode_object(&body.value));
-            }
-        };
         let step = (pb.len() / 12).max(1);
-        (0..pb.len()).step_by(step).for_each(|end| check(&pb[..end]));
+        (0..pb.len()).step_by(step).for_each(|end| check_stable(&pb[..end], &gvk));
         for at in (0..pb.len()).step_by(step) {
             for bit in [0, 3, 7] {
                 let mut flipped = pb.clone();
                 flipped[at] ^= 1 << bit;
-                check(&flipped);
+                check_stable(&flipped, &gvk);
             }
         }
+    }
+}
+
+/// Any kind that has a message.
+fn any_kind() -> impl Strategy<Value = GroupVersionKind> {
+    let kinds: Vec<GroupVersionKind> = table().resources().map(|resource| resource.gvk()).collect();
+    proptest::sample::select(kinds)
+}
+
+/// Bytes that often are fields: numbers and lengths that fit, nested.
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    let field = |number: u32, wire: u8, value: &[u8]| {
+        let mut writer = Writer::default();
+        match wire {
+            0 => writer.varint(number, value.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))),
+            1 => writer.fixed64(number, value.len() as u64),
+            5 => writer.fixed32(number, value.len() as u32),
+            _ => writer.bytes(number, value),
+        }
+        writer.finish()
+    };
+    let wire = || prop_oneof![Just(0u8), Just(1), Just(2), Just(2), Just(2), Just(5)];
+    let leaf =
+        (1u32..30, wire(), vec(any::<u8>(), 0..12)).prop_map(move |(number, wire, value)| field(number, wire, &value));
+    leaf.prop_recursive(5, 48, 6, move |inner| {
+        (1u32..30, vec(inner, 0..6)).prop_map(move |(number, fields)| field(number, 2, &fields.concat()))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_refused_or_read(bytes in vec(any::<u8>(), 0..200), kind in any_kind()) {
+        check_stable(&bytes, &kind);
+        check_stable(&[&MAGIC[..], &bytes].concat(), &kind);
+        check_stable(&enveloped(&kind.api_version(), &kind.kind, &bytes), &kind);
+    }
+
+    #[test]
+    fn any_fields_are_refused_or_read(fields in vec(message(), 0..8), kind in any_kind()) {
+        check_stable(&enveloped(&kind.api_version(), &kind.kind, &fields.concat()), &kind);
     }
 }
 

@@ -2,15 +2,14 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::{
     connection::{Format, Target},
     report::{Table, percentile},
     requests,
-    server::Server,
-    upstream::{self, Upstream},
-    watchers,
+    subject::Subject,
+    upstream, watchers,
 };
 
 /// A number that both servers have. The order of rows is that of the first run.
@@ -23,7 +22,7 @@ struct Metric {
 
 /// What a number counts, and so which of two is the better one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Unit {
+pub(crate) enum Unit {
     PerSecond,
     Milliseconds,
     Kilobytes,
@@ -56,14 +55,14 @@ impl Unit {
 
 /// The values of every run.
 #[derive(Default)]
-struct Values(BTreeMap<Metric, Vec<f64>>);
+pub(crate) struct Values(BTreeMap<Metric, Vec<f64>>);
 
 /// One run's numbers, in order.
 #[derive(Default)]
-struct Sample(Vec<(String, Unit, f64)>);
+pub(crate) struct Sample(Vec<(String, Unit, f64)>);
 
 impl Sample {
-    fn add(&mut self, what: impl Into<String>, unit: Unit, value: f64) {
+    pub(crate) fn add(&mut self, what: impl Into<String>, unit: Unit, value: f64) {
         self.0.push((what.into(), unit, value));
     }
 }
@@ -87,24 +86,38 @@ pub(crate) struct Extent {
 
 /// Runs them in turn, each on empty stores, and prints medians.
 pub(crate) async fn run(program: &Path, extent: &Extent) -> Result<()> {
-    println!("compared with {}", upstream::versions()?);
+    alternate("requests and watches", extent.runs, async |is_ours| {
+        let subject = Subject::start(program, is_ours).await?;
+        sample(&subject.kubeconfig(), &subject.pids(), extent).await
+    })
+    .await
+}
+
+/// Measures ours and theirs in turn, and prints the medians of both.
+pub(crate) async fn alternate(what: &str, runs: usize, measure: impl AsyncFn(bool) -> Result<Sample>) -> Result<()> {
+    println!("\ncompared with {}", upstream::versions()?);
     let (mut ours, mut theirs) = (Values::default(), Values::default());
-    for run in 0..extent.runs {
+    for run in 0..runs {
         // Who is first changes: neither always has the warmer or the quieter machine.
         for turn in 0..2 {
             let is_ours = run % 2 == turn;
-            eprintln!("run {} of {}: {}", run + 1, extent.runs, if is_ours { "ironclad" } else { "upstream" });
-            if is_ours {
-                let server = Server::fresh(program).await?;
-                ours.take(sample(&server.kubeconfig(), &[server.pid()], extent).await?);
-            } else {
-                let server = Upstream::start().await?;
-                theirs.take(sample(&server.kubeconfig(), &server.pids(), extent).await?);
-            }
+            let name = if is_ours { "ironclad" } else { "upstream" };
+            eprintln!("{what}, run {} of {runs}: {name}", run + 1);
+            let sample = measure(is_ours).await.with_context(|| format!("{what} of {name}"))?;
+            if is_ours { ours.take(sample) } else { theirs.take(sample) }
         }
     }
-    print(ours, &theirs, extent.runs);
+    print(what, ours, &theirs, runs);
     Ok(())
+}
+
+/// Prints the numbers of one server.
+pub(crate) fn print_alone(title: &str, sample: Sample) {
+    let mut table = Table::new(title, &["ironclad"]);
+    for (what, unit, value) in sample.0 {
+        table.row(&what, &[unit.show(value)]);
+    }
+    table.print();
 }
 
 async fn sample(kubeconfig: &Path, pids: &[u32], extent: &Extent) -> Result<Sample> {
@@ -138,8 +151,9 @@ async fn sample(kubeconfig: &Path, pids: &[u32], extent: &Extent) -> Result<Samp
     Ok(sample)
 }
 
-fn print(ours: Values, theirs: &Values, runs: usize) {
-    let title = format!("ours and upstream's, alternately, medians of {runs}; a ratio above 1 is in our favour");
+fn print(what: &str, ours: Values, theirs: &Values, runs: usize) {
+    let title =
+        format!("{what}: ours and upstream's, alternately, medians of {runs}; a ratio above 1 is in our favour");
     let mut table = Table::new(&title, &["ironclad", "upstream", "ratio"]);
     for (metric, mut values) in ours.0 {
         let mine = percentile(&mut values, 0.5);

@@ -12,6 +12,8 @@ pub(crate) const NAMESPACE: &str = "bench";
 const CONFIG_MAP_BYTES: usize = 1024;
 /// Of a pod, encoded as it is sent.
 const POD_BYTES: usize = 1536;
+/// Of a pod in a list, in any encoding, at least.
+pub(crate) const POD_BYTES_MIN: usize = 1024;
 
 pub(crate) fn namespace() -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})

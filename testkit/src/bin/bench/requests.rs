@@ -174,7 +174,8 @@ fn read(query: &'static str) -> Make {
     })
 }
 
-fn list(query: &'static str) -> Make {
+/// Lists of pods.
+pub(crate) fn list(query: &'static str) -> Make {
     Arc::new(move |_| (Method::GET, format!("{}?{query}", path("pods")), Bytes::new()))
 }
 

@@ -101,6 +101,11 @@ impl Server {
         self.files.path("kubeconfig")
     }
 
+    /// Kills it and starts it on what it has stored; how many seconds the start took.
+    pub(crate) async fn restart(self, program: &Path) -> Result<(Self, f64)> {
+        Self::start(program, self.stop()).await
+    }
+
     /// Kills it, as a power cut would; its files stay.
     fn stop(self) -> Files {
         drop(self.process);

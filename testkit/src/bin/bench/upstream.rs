@@ -26,7 +26,19 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// Starts both and waits until the server is ready.
     pub(crate) async fn start() -> Result<Self> {
-        let files = Files::new()?;
+        Self::start_in(Files::new()?).await
+    }
+
+    /// Kills both and starts them on what is stored; how many seconds that took.
+    pub(crate) async fn restart(self) -> Result<(Self, f64)> {
+        let Self { server, etcd, files } = self;
+        drop(server);
+        drop(etcd);
+        let started = Instant::now();
+        Ok((Self::start_in(files).await?, started.elapsed().as_secs_f64()))
+    }
+
+    async fn start_in(files: Files) -> Result<Self> {
         let [client, peer] = [free_port()?, free_port()?].map(|port| format!("http://127.0.0.1:{port}"));
         let etcd = Command::new(testkit::upstream::program("etcd")?)
             .arg(format!("--data-dir={}", files.path("etcd").display()))

@@ -89,7 +89,9 @@ mod tests {
         let spec = json!({"clusterIP": "10.96.0.7", "ports": [{"name": "http", "port": 53, "protocol": "UDP", "nodePort": 30053}]});
         let at = |endpoints: &[&str]| {
             let endpoints: Vec<_> = endpoints.iter().map(|ip| (*ip, "a", json!({}))).collect();
-            ports(&service(spec.clone()), &[slice(&endpoints)], "a")
+            let mut slice = (*slice(&endpoints)).clone();
+            slice.ports.iter_mut().flatten().for_each(|port| port.protocol = Some("UDP".to_owned()));
+            ports(&service(spec.clone()), &[slice.into()], "a")
         };
         let texts = |old: &[&str], new: &[&str]| -> Vec<String> {
             stale(&at(old), &at(new)).iter().map(|r| r.join(" ")).collect()

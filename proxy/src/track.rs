@@ -107,11 +107,12 @@ fn service_port(
     let meta = &service.metadata;
     let (namespace, name) = (meta.namespace.as_deref().unwrap_or(""), meta.name.as_deref().unwrap_or(""));
     let port_name = port.name.as_deref().filter(|n| !n.is_empty());
-    let candidates = candidates(slices, port_name.unwrap_or(""), node);
+    let protocol = port.protocol.as_deref().unwrap_or("TCP");
+    let candidates = candidates(slices, (port_name.unwrap_or(""), protocol), node);
     let local = |policy: &Option<String>| policy.as_deref() == Some("Local");
     Some(ServicePort {
         name: port_name.map_or_else(|| format!("{namespace}/{name}"), |port| format!("{namespace}/{name}:{port}")),
-        protocol: port.protocol.as_deref().unwrap_or("TCP").to_ascii_lowercase(),
+        protocol: protocol.to_ascii_lowercase(),
         cluster_ip,
         port: u16::try_from(port.port).ok()?,
         node_port: port.node_port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0),
@@ -148,10 +149,13 @@ fn affinity_seconds(spec: &ServiceSpec) -> Option<i32> {
     Some(client_ip.and_then(|c| c.timeout_seconds).unwrap_or(DEFAULT_AFFINITY_SECONDS))
 }
 
-fn candidates(slices: &[Arc<EndpointSlice>], port_name: &str, node: &str) -> Vec<Candidate> {
+/// What slices have behind a port: one of the same name and protocol. A service may just have changed its port's
+/// protocol, and its slices follow later.
+fn candidates(slices: &[Arc<EndpointSlice>], wanted: (&str, &str), node: &str) -> Vec<Candidate> {
+    let is_it = |p: &&EndpointPort| (p.name.as_deref().unwrap_or(""), p.protocol.as_deref().unwrap_or("TCP")) == wanted;
     let mut found: Vec<Candidate> = Vec::new();
     for slice in slices.iter().filter(|s| s.address_type == "IPv4") {
-        let Some(port) = slice.ports.iter().flatten().find(|p| p.name.as_deref().unwrap_or("") == port_name) else {
+        let Some(port) = slice.ports.iter().flatten().find(is_it) else {
             continue;
         };
         found.extend(slice.endpoints.iter().flatten().filter_map(|e| candidate(e, port, node)));

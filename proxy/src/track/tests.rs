@@ -82,6 +82,21 @@ fn names_and_policies_are_read() {
 }
 
 #[test]
+fn a_port_has_the_endpoints_of_its_protocol() {
+    let with = |protocol: &str| {
+        let port = json!([{"name": "http", "port": 80, "protocol": protocol}]);
+        let found = ports(
+            &service(json!({"clusterIP": "10.96.0.7", "ports": port})),
+            &[slice(&[("10.1.0.1", "a", json!({}))])],
+            "a",
+        );
+        addresses(&found[0].cluster_endpoints)
+    };
+    assert_eq!(with("TCP"), ["10.1.0.1"]);
+    assert_eq!(with("UDP"), [] as [&str; 0], "the slice is older than the service");
+}
+
+#[test]
 fn nothing_leads_to_this_nodes_own_loopback() {
     let spec = json!({"clusterIP": "10.96.0.7", "ports": [{"name": "http", "port": 80}]});
     let all = ["127.0.0.1", "169.254.169.254", "224.0.0.1", "0.0.0.0", "255.255.255.255", "10.1.0.1"];

@@ -7,7 +7,7 @@ use kube::{
     Api, Client, Error as KubeError,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
-use reconcile::{EventType, Key, Recorder};
+use reconcile::{EventType, Recorder};
 use serde_json::{Value, json};
 use tracing::debug;
 
@@ -28,6 +28,9 @@ pub(crate) enum BindError {
     /// One of its volumes': somebody else was quicker, most likely.
     #[error("running PreBind plugin \"VolumeBinding\": binding volumes: {0}")]
     Volume(KubeError),
+    /// What was to be bound came apart.
+    #[error("running PreBind plugin \"VolumeBinding\": binding volumes: {0}")]
+    Apart(String),
     /// Nobody has provided a volume.
     #[error("running PreBind plugin \"VolumeBinding\": binding volumes: context deadline exceeded")]
     Late,
@@ -82,10 +85,14 @@ impl Binder {
         for (volume, claim) in &plan.bind {
             let bound = storage::bound_to(volume, claim);
             // The version makes the change fail when somebody else has changed the volume since.
-            let patch = json!({
-                "metadata": {"resourceVersion": volume.metadata.resource_version, "annotations": {BOUND_BY_CONTROLLER: "yes"}},
+            let mut patch = json!({
+                "metadata": {"resourceVersion": volume.metadata.resource_version},
                 "spec": {"claimRef": bound.spec.and_then(|spec| spec.claim_ref)},
             });
+            // One that somebody keeps for the claim stays theirs when the claim goes elsewhere.
+            if volume.spec.as_ref().is_none_or(|spec| spec.claim_ref.is_none()) {
+                patch["metadata"]["annotations"] = json!({BOUND_BY_CONTROLLER: "yes"});
+            }
             let name = volume.metadata.name.as_deref().unwrap_or_default();
             let patched = volumes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
             patched.map_err(BindError::Volume)?;
@@ -98,10 +105,14 @@ impl Binder {
             let patched = claims.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
             patched.map_err(BindError::Volume)?;
         }
-        let keys: Vec<Key> = storage::used_claims(&pod.object).into_iter().map(|used| used.key).collect();
-        let bound = cache
-            .storage_is(|now| keys.iter().all(|key| now.claims.get(key).is_some_and(|claim| storage::is_bound(claim))));
-        tokio::time::timeout(VOLUMES_DEADLINE, bound).await.map_err(|_| BindError::Late)
+        let outcome = cache.settled(|now| {
+            if !cache.has_pod(&pod.uid) {
+                return Some(Err(format!("pod does not exist any more: pod {:?} not found", pod.key.name)));
+            }
+            plan.progress(now.storage(), node, now.node(node).map(|node| &node.labels)).transpose()
+        });
+        let outcome = tokio::time::timeout(VOLUMES_DEADLINE, outcome).await.map_err(|_| BindError::Late)?;
+        outcome.map_err(BindError::Apart)
     }
 
     /// Tells users why a pod has no node, and where room is being made for it.

@@ -176,15 +176,16 @@ impl Cache {
         }
     }
 
-    /// Returns when `done` says so of what is known of storage.
-    pub(crate) async fn storage_is(&self, done: impl Fn(&Storage) -> bool) {
+    /// Returns what `judge` first says, looking again whenever storage changes or a pod goes.
+    pub(crate) async fn settled<T>(&self, judge: impl Fn(&Snapshot) -> Option<T>) -> T {
         loop {
             let changed = self.storage_changed.notified();
             tokio::pin!(changed);
             // From here on no change is missed.
             changed.as_mut().enable();
-            if done(&self.state.lock().snapshot.storage) {
-                return;
+            let now = self.snapshot();
+            if let Some(verdict) = judge(&now) {
+                return verdict;
             }
             changed.await;
         }
@@ -199,6 +200,8 @@ impl Cache {
         let mut state = self.state.lock();
         state.nominated.remove(uid);
         state.displace(uid);
+        drop(state);
+        self.storage_changed.notify_waiters();
     }
 
     /// Counts a pod on the node that it was just given.

@@ -57,6 +57,41 @@ impl Plan {
     pub(crate) fn is_empty(&self) -> bool {
         self.bind.is_empty() && self.provision.is_empty()
     }
+
+    /// Whether everything is bound by now.
+    ///
+    /// # Errors
+    /// Why it will not be any more: the pod needs another decision.
+    pub(crate) fn progress(&self, now: &Storage, node: &str, labels: Option<&Labels>) -> Result<Option<()>, String> {
+        let labels = labels.ok_or_else(|| format!("failed to get node {node:?}: node {node:?} not found"))?;
+        let mut complete = true;
+        for (volume, claim) in &self.bind {
+            let name = volume.metadata.name.as_deref().unwrap_or_default();
+            let volume = now.volumes.get(name);
+            let volume = volume.ok_or_else(|| format!("failed to check binding: could not find pv {name:?}"))?;
+            check_reach(volume, node, labels)?;
+            let reference = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+            if reference.and_then(|it| it.uid.as_deref()).is_none_or(str::is_empty) {
+                return Err(format!("ClaimRef got reset for pv {name:?}"));
+            }
+            complete &= is_bound(now.still(claim, "failed to check binding")?);
+        }
+        for claim in &self.provision {
+            let claim = now.still(claim, "failed to check provisioning pvc")?;
+            // Who cannot make the volume for that node takes the annotation away.
+            if annotation(claim, SELECTED_NODE) != Some(node) {
+                let name = claim.metadata.name.as_deref().unwrap_or_default();
+                return Err(format!("provisioning failed for PVC {name:?}"));
+            }
+            let Some(volume) = now.volumes.get(volume_of(claim)) else {
+                complete = false;
+                continue;
+            };
+            check_reach(volume, node, labels)?;
+            complete &= is_bound(claim);
+        }
+        Ok(complete.then_some(()))
+    }
 }
 
 /// Why a node cannot have a pod's volumes.
@@ -114,6 +149,13 @@ impl Storage {
             }
         }
         sorted
+    }
+
+    /// The claim as it is now; another of its name is another.
+    fn still(&self, claim: &PersistentVolumeClaim, doing: &str) -> Result<&PersistentVolumeClaim, String> {
+        let key = Key::of(claim);
+        let now = self.claims.get(&key).filter(|now| now.metadata.uid == claim.metadata.uid);
+        now.map(|now| &**now).ok_or_else(|| format!("{doing}: could not find pvc {:?}", key.to_string()))
     }
 
     /// Its class says to wait for the first pod.
@@ -177,6 +219,14 @@ impl Storage {
         let made = !class.provisioner.is_empty() && class.provisioner != NO_PROVISIONER;
         made && allowed(class.allowed_topologies.as_deref().unwrap_or_default(), labels)
     }
+}
+
+fn check_reach(volume: &PersistentVolume, node: &str, labels: &Labels) -> Result<(), String> {
+    if reaches(volume, node, labels) {
+        return Ok(());
+    }
+    let name = volume.metadata.name.as_deref().unwrap_or_default();
+    Err(format!("pv {name:?} node affinity doesn't match node {node:?}: no matching NodeSelectorTerms"))
 }
 
 /// No term allows every node.

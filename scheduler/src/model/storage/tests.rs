@@ -108,3 +108,38 @@ fn the_claims_of_a_pod() {
         used_claims(&pod).into_iter().map(|u| (u.key.to_string(), u.is_ephemeral)).collect();
     assert_eq!(used, [("ns/c".to_owned(), false), ("ns/p-e".to_owned(), true)]);
 }
+
+#[test]
+fn a_plan_is_done_or_came_apart() {
+    let labels = Labels::from([("host".to_owned(), "a".to_owned())]);
+    let (free, asked) = (Arc::new(volume("v", "1Gi", on("a"))), claim("c", "1Gi", json!({})));
+    let plan = Plan { bind: vec![(free.clone(), asked.clone())], provision: Vec::new() };
+    let full = |claim: &PersistentVolumeClaim| {
+        let mut claim = claim.clone();
+        claim.metadata.annotations.get_or_insert_default().insert(BIND_COMPLETED.into(), "yes".into());
+        claim.spec.get_or_insert_default().volume_name = Some("v".into());
+        Arc::new(claim)
+    };
+    let now = |volume: PersistentVolume, claim: Arc<PersistentVolumeClaim>| {
+        let mut now = storage(vec![volume], NO_PROVISIONER);
+        now.claims.insert(Key::of(&*claim), claim);
+        now
+    };
+    let check = |plan: &Plan, now: &Storage| plan.progress(now, "a", Some(&labels));
+    let bound = bound_to(&free, &asked);
+    assert_eq!(check(&plan, &now(bound.clone(), asked.clone())), Ok(None));
+    assert_eq!(check(&plan, &now(bound.clone(), full(&asked))), Ok(Some(())));
+    assert_eq!(check(&plan, &now((*free).clone(), asked.clone())), Err("ClaimRef got reset for pv \"v\"".into()));
+    let gone = check(&plan, &storage(vec![bound.clone()], NO_PROVISIONER)).unwrap_err();
+    assert_eq!(gone, "failed to check binding: could not find pvc \"ns/c\"");
+    assert!(plan.progress(&now(bound.clone(), full(&asked)), "a", None).is_err(), "the node is gone");
+
+    let plan = Plan { bind: Vec::new(), provision: vec![asked.clone()] };
+    let chosen = Arc::new(provisioned_on(&asked, "a"));
+    assert_eq!(check(&plan, &now((*free).clone(), chosen.clone())), Ok(None));
+    assert_eq!(check(&plan, &now(bound, full(&chosen))), Ok(Some(())));
+    assert_eq!(check(&plan, &now((*free).clone(), asked)), Err("provisioning failed for PVC \"c\"".into()));
+    let elsewhere = volume("v", "1Gi", on("b"));
+    let why = check(&plan, &now(elsewhere, full(&chosen))).unwrap_err();
+    assert!(why.starts_with("pv \"v\" node affinity doesn't match node \"a\""), "{why}");
+}

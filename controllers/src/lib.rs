@@ -28,6 +28,7 @@ mod disrupt;
 mod disruption;
 mod endpoints;
 mod endpointslice;
+mod ephemeral;
 mod error;
 mod finished;
 mod garbage;

@@ -153,6 +153,13 @@ pub(crate) const DESCRIPTORS: &[Descriptor] = &[
         crate::protection::run_classes
     ),
     descriptor!(
+        "ephemeral-volume-controller",
+        "ephemeral-volume",
+        "ephemeral-volume-controller",
+        true,
+        crate::ephemeral::run
+    ),
+    descriptor!(
         "resourcequota-controller",
         "resourcequota",
         "resourcequota-controller",

@@ -188,12 +188,8 @@ impl Controller {
                 self.queue.add(Work::Claim(key));
                 Ok(())
             }
-            VolumeStep::Mismatch(key) => {
-                let message = format!(
-                    "Cannot bind PersistentVolume to requested PersistentVolumeClaim {:?} due to incompatible volumeMode.",
-                    key.name
-                );
-                self.recorder.event(&*volume, EventType::Warning, "VolumeMismatch", message);
+            VolumeStep::Mismatch => {
+                claim.iter().for_each(|claim| self.tell_mismatch(&volume, claim));
                 Ok(())
             }
             VolumeStep::Unbind => {
@@ -202,6 +198,16 @@ impl Controller {
             }
             VolumeStep::Reclaim => self.reclaim(&volume).await,
         }
+    }
+
+    fn tell_mismatch(&self, volume: &PersistentVolume, claim: &PersistentVolumeClaim) {
+        const REASON: &str = "VolumeMismatch";
+        let why = "due to incompatible volumeMode.";
+        let (of_volume, of_claim) = (volume.name_any(), claim.name_any());
+        let message = format!("Cannot bind PersistentVolume to requested PersistentVolumeClaim {of_claim:?} {why}");
+        self.recorder.event(volume, EventType::Warning, REASON, message);
+        let message = format!("Cannot bind PersistentVolume {of_volume:?} to requested PersistentVolumeClaim {why}");
+        self.recorder.event(claim, EventType::Warning, REASON, message);
     }
 
     /// The claim that a volume is bound to, if it still exists. The cache may be behind: a volume that is reclaimed too

@@ -1,12 +1,14 @@
 //! Volumes and claims before and after a binding. Pure.
 
+use std::collections::BTreeMap;
+
 use api::quantity::Quantity;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
         ObjectReference, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimStatus, PersistentVolumeSpec,
     },
-    apimachinery::pkg::apis::meta::v1::Time,
+    apimachinery::pkg::{api::resource::Quantity as ApiQuantity, apis::meta::v1::Time},
 };
 use kube::ResourceExt as _;
 
@@ -15,6 +17,8 @@ pub(super) const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controll
 const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 const PROVISIONERS: [&str; 2] =
     ["volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner"];
+/// What a claim may rely on until the file system of its enlarged volume has grown, too.
+const BEFORE_RESIZE: &str = "volume.alpha.kubernetes.io/pre-resize-capacity";
 const YES: &str = "yes";
 
 pub(super) fn class_of_claim(claim: &PersistentVolumeClaim) -> &str {
@@ -98,7 +102,7 @@ pub(super) fn bound_claim(claim: &PersistentVolumeClaim, volume: &PersistentVolu
 pub(super) fn unbound_volume(volume: &PersistentVolume) -> PersistentVolume {
     let mut changed = volume.clone();
     let by_controller = changed.annotations_mut().remove(BOUND_BY_CONTROLLER).is_some();
-    if changed.metadata.annotations.as_ref().is_some_and(std::collections::BTreeMap::is_empty) {
+    if changed.metadata.annotations.as_ref().is_some_and(BTreeMap::is_empty) {
         changed.metadata.annotations = None;
     }
     if let Some(spec) = &mut changed.spec {
@@ -169,7 +173,7 @@ pub(super) fn bound_status(claim: &PersistentVolumeClaim, volume: &PersistentVol
     PersistentVolumeClaimStatus {
         phase: Some("Bound".to_owned()),
         access_modes: spec.access_modes,
-        capacity: if is_new { spec.capacity } else { old.capacity.clone() },
+        capacity: if is_new { usable_capacity(volume) } else { old.capacity.clone() },
         current_volume_attributes_class_name: if was_pending {
             spec.volume_attributes_class_name
         } else {
@@ -177,4 +181,13 @@ pub(super) fn bound_status(claim: &PersistentVolumeClaim, volume: &PersistentVol
         },
         ..old
     }
+}
+
+fn usable_capacity(volume: &PersistentVolume) -> Option<BTreeMap<String, ApiQuantity>> {
+    let mut capacity = volume.spec.as_ref()?.capacity.clone()?;
+    let before = volume.annotations().get(BEFORE_RESIZE).filter(|text| Quantity::parse(text).is_ok());
+    if let Some(before) = before {
+        capacity.insert("storage".to_owned(), ApiQuantity(before.clone()));
+    }
+    Some(capacity)
 }

@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 use reconcile::Key;
 
 use super::{
-    bind::{BOUND_BY_CONTROLLER, claim_ref, phase, volume_name},
+    bind::{claim_ref, phase, volume_name},
     claim::same_mode,
 };
 
@@ -19,7 +19,7 @@ pub(super) enum VolumeStep {
     /// The rest of the binding is the claim's.
     WakeClaim(Key),
     /// The claim's mode is another.
-    Mismatch(Key),
+    Mismatch,
     /// The claim has another volume.
     Unbind,
     Reclaim,
@@ -48,7 +48,7 @@ pub(super) fn plan(volume: &PersistentVolume, claim: Option<&PersistentVolumeCla
     let Some(claim) = claim else { return VolumeStep::Reclaim };
     let name = volume_name(claim);
     if name.is_empty() {
-        return if same_mode(volume, claim) { VolumeStep::WakeClaim(key) } else { VolumeStep::Mismatch(key) };
+        return if same_mode(volume, claim) { VolumeStep::WakeClaim(key) } else { VolumeStep::Mismatch };
     }
     if name == volume.name_any() {
         return to_phase("Bound");
@@ -57,8 +57,7 @@ pub(super) fn plan(volume: &PersistentVolume, claim: Option<&PersistentVolumeCla
     if was_made_for_it && policy(volume) == "Delete" {
         return VolumeStep::Reclaim;
     }
-    let is_loose = !volume.annotations().contains_key(BOUND_BY_CONTROLLER) && claim_of(volume).is_none();
-    if is_loose { to_phase("Available") } else { VolumeStep::Unbind }
+    VolumeStep::Unbind
 }
 
 fn policy(volume: &PersistentVolume) -> &str {

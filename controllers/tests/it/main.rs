@@ -15,3 +15,4 @@ mod jobs;
 mod nodes;
 mod replicas;
 mod stateful;
+mod volumes;

@@ -1,3 +1,5 @@
+//! Which bundles are chosen, and what of them stands in the file.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Which links of a page are led through the proxy.
+
 use flate2::{Compression, write::GzEncoder};
 use http_body_util::BodyExt as _;
 

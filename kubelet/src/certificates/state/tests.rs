@@ -1,3 +1,5 @@
+//! A pod's certificate over its life, step by step.
+
 use serde_json::{Value, json};
 
 use super::*;

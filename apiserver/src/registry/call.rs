@@ -160,7 +160,13 @@ impl Call<'_> {
                 let layout = self.layout(version, &self.endpoint.table.columns)?;
                 let mut trees: Vec<Value> = trees(items).collect();
                 trees.sort_by_key(|tree| self.endpoint.strategy.row_place(tree));
-                let rows = trees.into_iter().map(|tree| layout.row(self.endpoint, tree)).collect();
+                let marked = self.endpoint.strategy.marked(&trees);
+                let mut rows: Vec<Value> = trees.into_iter().map(|tree| layout.row(self.endpoint, tree)).collect();
+                if let Some((at, mark)) = marked
+                    && let Some(Value::String(name)) = rows[at].pointer_mut("/cells/0")
+                {
+                    name.push_str(mark);
+                }
                 Ok(self.value(StatusCode::OK, &layout.table(meta.to_value(), rows, true)))
             }
         }

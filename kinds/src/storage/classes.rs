@@ -1,5 +1,6 @@
 //! Storage classes and volume attributes classes.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use api::Value;
@@ -23,6 +24,8 @@ pub(crate) struct StorageClass;
 pub(crate) struct VolumeAttributesClass;
 
 const RECLAIM: [&str; 2] = ["Delete", "Retain"];
+const DEFAULT: [&str; 2] =
+    ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
 const BINDING: [&str; 2] = ["Immediate", "WaitForFirstConsumer"];
 
 impl Strategy for StorageClass {
@@ -70,6 +73,20 @@ impl Strategy for StorageClass {
             json!(flag(object, "allowVolumeExpansion")),
             rows::age(object, now),
         ])
+    }
+
+    /// The one that claims without a class get: the newest that says so.
+    fn marked(&self, objects: &[Value]) -> Option<(usize, &'static str)> {
+        let says_so = |object: &Value| {
+            let annotations = at(at(object, "metadata"), "annotations");
+            DEFAULT.iter().any(|key| text(annotations, key) == "true")
+        };
+        let order = |(_, object): &(usize, &Value)| {
+            let made: Option<Timestamp> = api::meta::text(object, "creationTimestamp").parse().ok();
+            (made, Reverse(api::meta::name(object).to_owned()))
+        };
+        let defaults = objects.iter().enumerate().filter(|(_, object)| says_so(object));
+        defaults.max_by_key(order).map(|(at, _)| (at, " (default)"))
     }
 }
 
@@ -159,5 +176,26 @@ impl Strategy for VolumeAttributesClass {
 
     fn row(&self, object: &Value, now: Timestamp) -> Option<Vec<Value>> {
         Some(vec![rows::name(object), json!(text(object, "driverName")), rows::age(object, now)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_marks_the_newest_default() {
+        let class = |name: &str, made: &str, default: &str| {
+            json!({"metadata": {"name": name, "creationTimestamp": made,
+                "annotations": {"storageclass.kubernetes.io/is-default-class": default}}})
+        };
+        let classes = [
+            class("a", "2026-01-01T00:00:00Z", "true"),
+            class("b", "2026-01-02T00:00:00Z", "true"),
+            class("c", "2026-01-02T00:00:00Z", "true"),
+            class("d", "2026-01-03T00:00:00Z", "false"),
+        ];
+        assert_eq!(StorageClass.marked(&classes), Some((1, " (default)")));
+        assert_eq!(StorageClass.marked(&classes[3..]), None);
     }
 }

@@ -1,5 +1,7 @@
 //! Images made of files, in the form of `docker save`, for `ironclad image load`.
 
+mod registry;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -11,6 +13,8 @@ use std::{
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
+
+pub use registry::publish;
 
 /// Debian's statically linked busybox.
 const BUSYBOX: &str = "/bin/busybox";

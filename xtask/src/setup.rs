@@ -23,13 +23,20 @@ const TESTS: &[Need] = &[
     ("/bin/busybox", "busybox-static"),
     ("curl", "curl"),
     ("/usr/bin/etcd", "etcd-server"),
+    ("/usr/bin/etcdctl", "etcd-client"),
     ("git", "git"),
     ("slirp4netns", "slirp4netns"),
 ];
 
-/// What the images of the conformance suite are made of.
-const IMAGES: &[Need] =
-    &[("dig", "bind9-dnsutils"), ("iperf", "iperf"), ("nc", "netcat-openbsd"), ("ss", "iproute2"), ("bash", "bash")];
+/// What the images of the conformance suite are made of and pulled from.
+const IMAGES: &[Need] = &[
+    ("docker-registry", "docker-registry"),
+    ("dig", "bind9-dnsutils"),
+    ("iperf", "iperf"),
+    ("nc", "netcat-openbsd"),
+    ("ss", "iproute2"),
+    ("bash", "bash"),
+];
 
 /// What a node needs.
 pub(crate) fn for_node() -> Result<()> {

@@ -8,6 +8,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use testkit::kubectl::Kubectl;
 
+const NODES: usize = 2;
+
 /// A cluster that ends with its owner.
 pub(crate) struct Cluster {
     program: PathBuf,
@@ -16,13 +18,14 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts two nodes with their files in this folder.
+    /// Starts the nodes with their files in this folder.
     pub(crate) fn start(program: &Path, folder: &Path) -> Result<Self> {
         let name = format!("conformance{}", std::process::id());
         let cluster = Self { program: program.to_owned(), folder: folder.to_owned(), name };
         let kubeconfig = cluster.kubeconfig();
         let kubeconfig = kubeconfig.to_str().context("the folder's name is UTF-8")?;
-        cluster.ironclad(&["up", "--nodes", "2", "--uplink", "none", "--kubeconfig", kubeconfig])?;
+        let nodes = NODES.to_string();
+        cluster.ironclad(&["up", "--nodes", &nodes, "--uplink", "none", "--kubeconfig", kubeconfig])?;
         Ok(cluster)
     }
 
@@ -38,6 +41,19 @@ impl Cluster {
     pub(crate) fn runtime(&self, kubectl: &Path) -> Result<String> {
         let kubectl = Kubectl::new(kubectl, self.kubeconfig(), "default");
         kubectl.run(&["get", "nodes", "-o", "jsonpath={.items[0].status.nodeInfo.containerRuntimeVersion}"])
+    }
+
+    /// The first node's address on the wire.
+    pub(crate) fn first_address(&self, kubectl: &Path) -> Result<String> {
+        let kubectl = Kubectl::new(kubectl, self.kubeconfig(), "default");
+        let path = "jsonpath={.items[0].status.addresses[?(@.type==\"InternalIP\")].address}";
+        kubectl.run(&["get", "nodes", "-o", path])
+    }
+
+    /// The directories of the nodes' hosts, the first node's first.
+    pub(crate) fn hosts(&self) -> Vec<PathBuf> {
+        let hosts = self.folder.join("clusters").join(&self.name).join("hosts");
+        (1..=NODES).map(|number| hosts.join(format!("node{number}"))).collect()
     }
 
     fn ironclad(&self, args: &[&str]) -> Result<()> {

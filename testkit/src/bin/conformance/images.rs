@@ -71,8 +71,8 @@ struct Link {
     target: String,
 }
 
-/// Writes all images to one archive.
-pub(crate) fn write(conformance: &Path, archive: &Path) -> Result<()> {
+/// Makes all images, and writes them to one archive.
+pub(crate) fn write(conformance: &Path, archive: &Path) -> Result<Vec<Finished>> {
     let path = conformance.join("images/images.json");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let recipes: Vec<Recipe> =
@@ -84,7 +84,8 @@ pub(crate) fn write(conformance: &Path, archive: &Path) -> Result<()> {
         let image = make(recipe, first, &made, &mut modules).with_context(|| format!("cannot make image {first}"))?;
         made.push(image);
     }
-    image::save(&made, archive).with_context(|| format!("cannot write {}", archive.display()))
+    image::save(&made, archive).with_context(|| format!("cannot write {}", archive.display()))?;
+    Ok(made)
 }
 
 fn make(recipe: &Recipe, first: &str, made: &[Finished], modules: &mut Modules<'_>) -> Result<Finished> {

@@ -4,6 +4,7 @@
 //! list    list.rs     which tests, and which are known to fail
 //! target  plane.rs    API server and controllers alone: the shards that need no node
 //!         cluster.rs  `ironclad up` with two nodes and the images of images.rs: everything else
+//!         registry.rs the same images for those who pull, on the cluster's wire
 //! run     suite.rs    ginkgo and e2e.test, with the content types that the suite itself chooses
 //! archive report.rs   conformance/results: summary as JSON and Markdown, the README's score table
 //! ```
@@ -12,6 +13,7 @@ mod cluster;
 mod images;
 mod list;
 mod plane;
+mod registry;
 mod report;
 mod suite;
 
@@ -80,7 +82,7 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let conformance = root().join("conformance");
     if let Some(archive) = &args.images {
-        return images::write(&conformance, archive);
+        return images::write(&conformance, archive).map(drop);
     }
     let tests = list::of_shards(list::all(&conformance)?, &args.shard)?;
     let is_chosen = |test: &Test| args.focus.as_ref().is_none_or(|focus| focus.is_match(&test.name));
@@ -115,7 +117,8 @@ fn measure(args: &Args, tests: &[Test]) -> Result<(Summary, Vec<Done>)> {
     let mut folder = tempfile::Builder::new().prefix("ironclad-conformance-").tempdir_in("/var/tmp")?;
     folder.disable_cleanup(args.keep);
     let needs_nodes = tests.iter().any(|test| !WITHOUT_NODES.contains(&test.shard.as_str()));
-    let (_plane, _cluster, kubeconfig, runtime);
+    // The registry ends before the cluster whose network it is in.
+    let (_plane, _cluster, _registry, kubeconfig, runtime);
     if needs_nodes {
         ensure!(
             args.backend == Backend::Embedded,
@@ -123,9 +126,11 @@ fn measure(args: &Args, tests: &[Test]) -> Result<(Summary, Vec<Done>)> {
         );
         let cluster = cluster::Cluster::start(ironclad, folder.path())?;
         let archive = folder.path().join("images.tar");
-        images::write(&conformance, &archive)?;
+        let made = images::write(&conformance, &archive)?;
         cluster.load(&archive)?;
         std::fs::remove_file(archive)?;
+        let address = cluster.first_address(&programs.join("kubectl"))?;
+        _registry = registry::Registry::start(&made, &cluster.hosts(), &address, folder.path())?;
         (kubeconfig, runtime) = (cluster.kubeconfig(), cluster.runtime(&programs.join("kubectl"))?);
         _cluster = cluster;
     } else {

@@ -8,6 +8,7 @@ mod events;
 mod exec;
 mod import;
 mod settings;
+mod volume;
 
 pub use client::Containerd;
 pub use settings::{Settings, Snapshotter, choose_snapshotter, command, config_toml, oom_score_is_restricted};

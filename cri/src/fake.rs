@@ -328,6 +328,16 @@ impl Runtime for Fake {
         Ok(vec![name])
     }
 
+    async fn mount_image(&self, image: &str, owner: &str, target: &Path) -> Result<(), Error> {
+        self.record(format!("mount_image {image} {owner} {}", target.file_name().unwrap_or_default().display()));
+        Ok(())
+    }
+
+    async fn forget_image_mounts(&self, owner: &str) -> Result<(), Error> {
+        self.record(format!("forget_image_mounts {owner}"));
+        Ok(())
+    }
+
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error> {
         let stream = BroadcastStream::new(self.events.subscribe());
         Ok(stream.filter_map(|event| futures::future::ready(event.ok())).boxed())

@@ -101,6 +101,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// Imports an OCI or docker archive; returns the names it made known. `name` replaces the archive's own.
     async fn import_image(&self, archive: &Path, name: Option<&str>) -> Result<Vec<String>, Error>;
 
+    /// Mounts what an image holds, read-only, on a directory. `owner` is whom the mount is forgotten with, and names it
+    /// together with the directory's own name.
+    async fn mount_image(&self, image: &str, owner: &str, target: &Path) -> Result<(), Error>;
+    /// Gives back what an owner's mounts needed. They have been unmounted.
+    async fn forget_image_mounts(&self, owner: &str) -> Result<(), Error>;
+
     /// Events from now on; the stream ends when the connection does.
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error>;
 }

@@ -94,8 +94,7 @@ async fn remove(kubelet: &Kubelet, uid: &str) -> Result<(), cri::Error> {
         kubelet.runtime.stop_container(&container.id, ORPHAN_GRACE).await?;
     }
     collect::remove(kubelet, uid).await?;
-    let directory = volumes::pod_directory(&kubelet.config.root_dir, uid);
-    if let Err(error) = volumes::unmount_all(&directory) {
+    if let Err(error) = volumes::tear_down(kubelet, uid).await {
         tracing::warn!(uid, %error, "cannot remove a pod's directory");
     }
     let suffix = format!("_{uid}");

@@ -43,7 +43,8 @@ pub(crate) struct Present {
 pub(crate) struct Wanted<'a> {
     pub pod: &'a Pod,
     pub container: &'a Container,
-    pub sandbox: &'a v1::PodSandboxConfig,
+    /// For what a runtime pulls differently for some pods; none for a volume, which is made before the sandbox.
+    pub sandbox: Option<&'a v1::PodSandboxConfig>,
 }
 
 fn waiting(reason: &str, message: String) -> WaitingReason {
@@ -151,18 +152,18 @@ impl Images {
         &self,
         image: &str,
         auths: Vec<v1::AuthConfig>,
-        sandbox: &v1::PodSandboxConfig,
+        sandbox: Option<&v1::PodSandboxConfig>,
     ) -> Result<String, cri::Error> {
         let mut last = None;
         for auth in auths {
-            match self.runtime.pull_image(image, Some(auth), Some(sandbox.clone())).await {
+            match self.runtime.pull_image(image, Some(auth), sandbox.cloned()).await {
                 Ok(reference) => return Ok(reference),
                 Err(error) => last = Some(error),
             }
         }
         match last {
             Some(error) => Err(error),
-            None => self.runtime.pull_image(image, None, Some(sandbox.clone())).await,
+            None => self.runtime.pull_image(image, None, sandbox.cloned()).await,
         }
     }
 

@@ -10,11 +10,12 @@ mod tree;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Pod, Volume};
+use k8s_openapi::api::core::v1::{Container, ImageVolumeSource, Pod, Volume};
 
-pub(crate) use mount::unmount_all;
 pub(crate) use subpath::{Place as SubpathPlace, prepare as prepare_subpath};
 
+use crate::events::Events;
+use crate::images::Wanted;
 use crate::kubelet::Kubelet;
 use crate::pod;
 
@@ -72,6 +73,9 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, pod_ips: &[String]) 
         mount::host_path(source)?;
         return Ok(Mounted { path: source.path.clone().into(), read_only: false });
     }
+    if let Some(source) = &volume.image {
+        return image(kubelet, pod, &volume.name, source).await;
+    }
     if let Some(claim) = &volume.persistent_volume_claim {
         return claimed(kubelet, pod, &claim.claim_name, claim.read_only.unwrap_or(false), group).await;
     }
@@ -86,6 +90,43 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, pod_ips: &[String]) 
     }
     atomic::write(&path, &files, group).map_err(|error| error.to_string())?;
     Ok(Mounted { path, read_only: true })
+}
+
+/// What an image holds. It is pulled when the pod starts, and stays as it was then.
+async fn image(kubelet: &Kubelet, pod: &Pod, name: &str, source: &ImageVolumeSource) -> Result<Mounted, String> {
+    let uid = pod::uid(pod);
+    let path = directory(&kubelet.config.root_dir, uid, "image", name);
+    if mount::is_mounted(&path) {
+        return Ok(Mounted { path, read_only: true });
+    }
+    std::fs::create_dir_all(&path).map_err(|error| format!("make {}: {error}", path.display()))?;
+    // Images are got for containers: this one has nothing else.
+    let container = Container {
+        image: source.reference.clone(),
+        image_pull_policy: source.pull_policy.clone(),
+        ..Container::default()
+    };
+    let events = Events::new(&kubelet.recorder, pod);
+    let wanted = Wanted { pod, container: &container, sandbox: None };
+    let present = kubelet.images.ensure(&wanted, &kubelet.objects, &events).await;
+    let present = present.map_err(|why| format!("{}: {}", why.reason, why.message))?;
+    let mounted = kubelet.runtime.mount_image(&present.reference, uid, &path).await;
+    mounted.map_err(|error| match std::error::Error::source(&error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.description(),
+    })?;
+    Ok(Mounted { path, read_only: true })
+}
+
+/// Unmounts and removes what is below a pod's directory.
+pub(crate) async fn tear_down(kubelet: &Kubelet, uid: &str) -> std::io::Result<()> {
+    let directory = pod_directory(&kubelet.config.root_dir, uid);
+    let has_images = directory.join("volumes/kubernetes.io~image").exists();
+    if has_images {
+        mount::unmount_below(&directory)?;
+        kubelet.runtime.forget_image_mounts(uid).await.map_err(std::io::Error::other)?;
+    }
+    mount::unmount_all(&directory)
 }
 
 /// A claim bound to a volume that lies on this host.

@@ -350,15 +350,14 @@ impl Worker {
         }
         self.kubelet.probes.remove(&self.uid);
         match observe::pod(&*self.kubelet.runtime, &self.uid).await {
-            Ok(observed) if !observed.any_running() => self.finish(pod, &observed),
+            Ok(observed) if !observed.any_running() => self.finish(pod, &observed).await,
             _ => Next::After(RETRY_KILL),
         }
     }
 
     /// Nothing runs any more: give back what the pod had.
-    fn finish(&mut self, pod: &Arc<Pod>, observed: &PodObserved) -> Next {
-        let directory = volumes::pod_directory(&self.kubelet.config.root_dir, &self.uid);
-        if let Err(error) = volumes::unmount_all(&directory) {
+    async fn finish(&mut self, pod: &Arc<Pod>, observed: &PodObserved) -> Next {
+        if let Err(error) = volumes::tear_down(&self.kubelet, &self.uid).await {
             tracing::warn!(pod = pod::describe(pod), %error, "cannot remove a pod's directory");
             self.publish(pod, observed, true);
             return Next::After(RETRY_KILL);

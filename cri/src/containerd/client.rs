@@ -10,7 +10,7 @@ use k8s_cri::v1::image_service_client::ImageServiceClient;
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use tonic::transport::Channel;
 
-use super::{attach, events, exec, import};
+use super::{attach, events, exec, import, volume};
 use crate::{AttachRequest, Error, Event, ExecRequest, Process, Runtime, v1};
 
 /// Largest CRI message accepted, as the kubelet's own limit.
@@ -59,6 +59,10 @@ impl Containerd {
 
     pub(crate) fn pipes(&self) -> &Path {
         &self.pipes
+    }
+
+    pub(crate) fn image_service(&self) -> ImageServiceClient<Channel> {
+        self.images.clone()
     }
 
     pub(crate) fn cri(&self) -> RuntimeServiceClient<Channel> {
@@ -269,6 +273,14 @@ impl Runtime for Containerd {
 
     async fn import_image(&self, archive: &Path, name: Option<&str>) -> Result<Vec<String>, Error> {
         import::import(self, archive, name).await
+    }
+
+    async fn mount_image(&self, image: &str, owner: &str, target: &Path) -> Result<(), Error> {
+        volume::show(self, image, owner, target).await
+    }
+
+    async fn forget_image_mounts(&self, owner: &str) -> Result<(), Error> {
+        volume::forget(self, owner).await
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error> {

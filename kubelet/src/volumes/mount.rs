@@ -79,7 +79,12 @@ pub(super) fn host_path(source: &HostPathVolumeSource) -> Result<(), String> {
 
 /// Takes down every mount below a pod's directory and removes it. What a mount hides is not touched: a directory
 /// that still is a mount point fails to be removed instead of losing what is mounted there.
-pub(crate) fn unmount_all(pod_directory: &Path) -> std::io::Result<()> {
+pub(super) fn unmount_all(pod_directory: &Path) -> std::io::Result<()> {
+    unmount_below(pod_directory)?;
+    tree::remove(pod_directory)
+}
+
+pub(super) fn unmount_below(pod_directory: &Path) -> std::io::Result<()> {
     let mut points = mounts_below(pod_directory);
     // Innermost first.
     points.sort_by_key(|point| std::cmp::Reverse(point.len()));
@@ -90,7 +95,12 @@ pub(crate) fn unmount_all(pod_directory: &Path) -> std::io::Result<()> {
             Err(errno) => return Err(errno.into()),
         }
     }
-    tree::remove(pod_directory)
+    Ok(())
+}
+
+/// Something is mounted at this very path, be it of the same file system.
+pub(super) fn is_mounted(path: &Path) -> bool {
+    mounts_below(path).iter().any(|point| Path::new(point) == path)
 }
 
 fn mounts_below(directory: &Path) -> Vec<String> {

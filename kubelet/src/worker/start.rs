@@ -67,7 +67,7 @@ impl Worker {
         let kubelet = self.kubelet.clone();
         let events = Events::of_container(&kubelet.recorder, pod, &container.name);
         self.check_backoff(pod, container, &context.observed, &events)?;
-        let wanted = Wanted { pod, container, sandbox: &context.sandbox };
+        let wanted = Wanted { pod, container, sandbox: Some(&context.sandbox) };
         let image = self.kubelet.images.ensure(&wanted, &self.kubelet.objects, &events).await.map_err(|why| {
             events.container(EventType::Warning, "Failed", &format!("Error: {}", why.reason));
             let retry = self.kubelet.images.retry_after(pod, container).unwrap_or(RETRY);

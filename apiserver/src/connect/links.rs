@@ -135,10 +135,12 @@ fn is_page(answer: &Response) -> bool {
     essence.trim() == "text/html"
 }
 
+type Sink = Box<dyn FnMut(&[u8]) + Send>;
+
 /// A page on its way through.
 struct Page {
     unpacking: Unpacking,
-    rewriter: HtmlRewriter<'static, Box<dyn FnMut(&[u8]) + Send>>,
+    rewriter: HtmlRewriter<'static, Sink>,
     out: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -146,7 +148,7 @@ impl Page {
     fn new(links: Links, unpacking: Unpacking) -> Self {
         let out = Arc::<Mutex<Vec<u8>>>::default();
         let sink = out.clone();
-        let sink: Box<dyn FnMut(&[u8]) + Send> = Box::new(move |chunk| sink.lock().extend_from_slice(chunk));
+        let sink: Sink = Box::new(move |chunk| sink.lock().extend_from_slice(chunk));
         let handler = element!("*", move |element: &mut Element<'_, '_>| {
             correct(element, &links)?;
             Ok(())

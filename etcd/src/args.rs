@@ -11,6 +11,9 @@ const DEFAULT_URL: &str = "http://127.0.0.1:2379";
 /// How much history is kept in memory when no client asks for a compaction.
 const HISTORY_BYTES_DEFAULT: u64 = 512 << 20;
 
+/// A hundred years.
+const FOR_EVER: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
 /// Etcd's limit of a request.
 const REQUEST_BYTES_DEFAULT: u64 = 3 << 19;
 
@@ -29,6 +32,9 @@ pub struct Args {
     /// Under which URLs clients find this member, as `member list` tells; those it listens on by default
     #[arg(long, value_delimiter = ',')]
     pub advertise_client_urls: Vec<String>,
+    /// Where to listen for those who ask for health and metrics alone, without certificates; several with commas
+    #[arg(long, value_delimiter = ',')]
+    pub listen_metrics_urls: Vec<String>,
     /// The certificate shown to clients, PEM
     #[arg(long, requires = "key_file")]
     pub cert_file: Option<PathBuf>,
@@ -62,6 +68,8 @@ pub struct Listen {
     pub address: String,
     /// Whether with TLS.
     pub secure: bool,
+    /// Whether for health and metrics alone.
+    pub metrics: bool,
 }
 
 /// The files of a serving certificate, and whom to believe.
@@ -117,14 +125,17 @@ impl Args {
             client_ca: self.trusted_ca_file,
             client_required: self.client_cert_auth,
         });
-        let listen: Vec<_> = self.listen_client_urls.iter().map(|url| listen(url)).collect::<Result<_, _>>()?;
-        let without = listen.iter().zip(&self.listen_client_urls).find(|(listen, _)| listen.secure && tls.is_none());
+        let clients = self.listen_client_urls.iter().map(|url| listen(url, false));
+        let metrics = self.listen_metrics_urls.iter().map(|url| listen(url, true));
+        let listen: Vec<_> = clients.chain(metrics).collect::<Result<_, _>>()?;
+        let urls = self.listen_client_urls.iter().chain(&self.listen_metrics_urls);
+        let without = listen.iter().zip(urls).find(|(listen, _)| listen.secure && tls.is_none());
         if let Some((_, url)) = without {
             return Err(ArgsError::NoCertificate { url: url.clone() });
         }
         let advertised = self.advertise_client_urls;
         let history = match self.auto_compaction_retention {
-            0 => Duration::from_millis(u64::MAX),
+            0 => FOR_EVER,
             hours => Duration::from_secs(hours.saturating_mul(3600)),
         };
         Ok(Config {
@@ -141,7 +152,7 @@ impl Args {
     }
 }
 
-fn listen(url: &str) -> Result<Listen, ArgsError> {
+fn listen(url: &str, metrics: bool) -> Result<Listen, ArgsError> {
     let refused = || ArgsError::Url { url: url.to_owned() };
     let parsed = Url::parse(url).map_err(|_| refused())?;
     let secure = match parsed.scheme() {
@@ -151,7 +162,7 @@ fn listen(url: &str) -> Result<Listen, ArgsError> {
     };
     let host = parsed.host_str().ok_or_else(refused)?;
     let port = parsed.port_or_known_default().ok_or_else(refused)?;
-    Ok(Listen { address: format!("{host}:{port}"), secure })
+    Ok(Listen { address: format!("{host}:{port}"), secure, metrics })
 }
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ fn refuse(known: Known) -> Response<Body> {
 }
 
 /// What etcd tells over plain HTTP.
-fn plain(server: &Server, request: &Request<Incoming>) -> Response<Body> {
+pub(crate) fn plain(server: &Server, request: &Request<Incoming>) -> Response<Body> {
     let (status, kind, text) = match request.uri().path() {
         "/health" => match maintenance::failure(server) {
             None => (StatusCode::OK, "application/json", r#"{"health":"true","reason":""}"#.to_owned()),

@@ -36,6 +36,13 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from
 /// How long to wait after a connection could not be accepted, as for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What an address is for.
+#[derive(Clone)]
+struct Door {
+    secure: Option<Secure>,
+    metrics: bool,
+}
+
 #[derive(Clone)]
 struct Secure {
     acceptor: TlsAcceptor,
@@ -48,14 +55,15 @@ pub(crate) async fn listen(tasks: &Tasks, server: Arc<Server>, listen: Listen, t
         None => None,
         Some(tls) => Some(Secure {
             acceptor: TlsAcceptor::from(Arc::new(tls_config(tls).map_err(Error::Tls)?)),
-            client_required: tls.client_required,
+            client_required: tls.client_required && !listen.metrics,
         }),
     };
+    let door = Door { secure, metrics: listen.metrics };
     let failed = |source| Error::Listen { address: listen.address.clone(), source };
     let listener = TcpListener::bind(&listen.address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    tracing::info!(%address, tls = secure.is_some(), "serving etcd's clients");
-    tasks.spawn("accept", accept(tasks.clone(), listener, server, secure));
+    tracing::info!(%address, tls = door.secure.is_some(), metrics = door.metrics, "serving etcd's clients");
+    tasks.spawn("accept", accept(tasks.clone(), listener, server, door));
     Ok(())
 }
 
@@ -65,7 +73,7 @@ fn tls_config(tls: &Tls) -> Result<ServerConfig, pki::Error> {
     pki::tls::server(&credential, client_ca.as_deref())
 }
 
-async fn accept(tasks: Tasks, listener: TcpListener, server: Arc<Server>, secure: Option<Secure>) {
+async fn accept(tasks: Tasks, listener: TcpListener, server: Arc<Server>, door: Door) {
     let drain = tasks.drain().clone();
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -76,7 +84,7 @@ async fn accept(tasks: Tasks, listener: TcpListener, server: Arc<Server>, secure
         match accepted.await {
             None => return,
             Some((Ok(permit), Ok((stream, _)))) => {
-                let connection = connection(stream, server.clone(), secure.clone(), drain.clone());
+                let connection = connection(stream, server.clone(), door.clone(), drain.clone());
                 tasks.spawn("connection", async move {
                     connection.await;
                     drop(permit);
@@ -91,10 +99,10 @@ async fn accept(tasks: Tasks, listener: TcpListener, server: Arc<Server>, secure
     }
 }
 
-async fn connection(stream: TcpStream, server: Arc<Server>, secure: Option<Secure>, drain: Drain) {
+async fn connection(stream: TcpStream, server: Arc<Server>, door: Door, drain: Drain) {
     // Answers are small and waited for.
     let _ = stream.set_nodelay(true);
-    let Some(secure) = secure else { return serve(stream, server, drain).await };
+    let Some(secure) = door.secure else { return serve(stream, server, door.metrics, drain).await };
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, secure.acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
@@ -103,13 +111,22 @@ async fn connection(stream: TcpStream, server: Arc<Server>, secure: Option<Secur
     if secure.client_required && stream.get_ref().1.peer_certificates().is_none() {
         return tracing::warn!("turned away a client without a certificate");
     }
-    serve(stream, server, drain).await;
+    serve(stream, server, door.metrics, drain).await;
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, server: Arc<Server>, drain: Drain) {
+async fn serve<S>(stream: S, server: Arc<Server>, metrics: bool, drain: Drain)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request| {
         let server = server.clone();
-        async move { Ok::<_, Infallible>(route::route(server, request).await) }
+        async move {
+            Ok::<_, Infallible>(if metrics {
+                route::plain(&server, &request)
+            } else {
+                route::route(server, request).await
+            })
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     let mut http2 = builder.http2();

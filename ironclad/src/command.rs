@@ -1,6 +1,7 @@
 //! The subcommands.
 
 mod agent;
+mod backup;
 mod component;
 mod down;
 mod host_enter;
@@ -8,6 +9,7 @@ mod host_forward;
 mod image;
 mod kubeconfig;
 mod logging;
+mod restore;
 mod server;
 mod status;
 mod token;
@@ -62,6 +64,12 @@ enum Command {
     Proxy(component::Proxy),
     /// Run cluster DNS
     Dns(component::Dns),
+    /// Serve etcd's v3 protocol from a directory, for API servers and etcdctl
+    Etcd(Box<component::Etcd>),
+    /// Write everything in the embedded store to a file, while it is in use or not
+    Backup(backup::Args),
+    /// Make an embedded store from such a file
+    Restore(restore::Args),
     /// Print the version
     Version(version::Args),
     /// Be the first process of a throw-away host
@@ -83,6 +91,7 @@ const UPSTREAM: &[(&str, &str)] = &[
     ("kube-scheduler", "scheduler"),
     ("kubelet", "kubelet"),
     ("kube-proxy", "proxy"),
+    ("etcd", "etcd"),
 ];
 
 /// The arguments with the subcommand that the program's name stands for.
@@ -132,6 +141,9 @@ async fn run_async(command: Command) -> Result<()> {
         Command::Kubelet(args) => args.run().await,
         Command::Proxy(args) => args.run().await,
         Command::Dns(args) => args.run().await,
+        Command::Etcd(args) => args.run().await,
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
         Command::HostForward(args) => host_forward::run(args).await,
         Command::Version(_) | Command::HostInit | Command::HostEnter(_) => {
             unreachable!("handled before the runtime was started")

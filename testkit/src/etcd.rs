@@ -1,4 +1,5 @@
-//! etcd clusters on 127.0.0.1: members that can be killed, stopped and started again.
+//! etcd clusters on 127.0.0.1: members that can be killed, stopped and started again. And our own server of etcd's
+//! protocol, which is a cluster of one.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -24,6 +25,8 @@ pub enum Release {
     V3_4,
     /// The one of the Go module.
     V3_7,
+    /// `ironclad etcd`, as built last.
+    Ironclad,
 }
 
 impl Release {
@@ -31,6 +34,7 @@ impl Release {
         let (program, version) = match self {
             Self::V3_4 => (PathBuf::from("/usr/bin/etcd"), "etcd Version: 3.4."),
             Self::V3_7 => (upstream::program("etcd")?, "etcd Version: 3.7."),
+            Self::Ironclad => return own_program(),
         };
         let output = Command::new(&program).arg("--version").output();
         let output = output.with_context(|| format!("cannot run {}; try cargo xtask setup", program.display()))?;
@@ -38,6 +42,18 @@ impl Release {
         ensure!(text.starts_with(version), "{} is not {version}: {text}", program.display());
         Ok(program)
     }
+}
+
+/// The binary of the build that the running test is of.
+///
+/// # Errors
+/// When it was not built.
+pub fn own_program() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.parent().and_then(Path::parent).context("a test lies in a folder of the build's")?;
+    let program = folder.join("ironclad");
+    ensure!(program.exists(), "{} is not there; try cargo build --package ironclad", program.display());
+    Ok(program)
 }
 
 /// Certificates for a cluster that speaks TLS.
@@ -83,6 +99,7 @@ impl Tls {
 /// A cluster. Its processes end when it is dropped, and its files go.
 #[derive(Debug)]
 pub struct Cluster {
+    release: Release,
     program: PathBuf,
     dir: tempfile::TempDir,
     members: Vec<Member>,
@@ -122,6 +139,7 @@ impl Cluster {
         let initial: Vec<_> =
             members.iter().enumerate().map(|(n, m)| format!("m{n}=http://127.0.0.1:{}", m.peer)).collect();
         let mut cluster = Self {
+            release,
             program: release.program()?,
             dir: tempfile::Builder::new().prefix("etcd").tempdir()?,
             members,
@@ -144,6 +162,11 @@ impl Cluster {
     pub fn endpoint(&self, n: usize) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://127.0.0.1:{}", self.members[n].client)
+    }
+
+    /// Where a member keeps its data.
+    pub fn data_dir(&self, n: usize) -> PathBuf {
+        self.dir.path().join(format!("m{n}"))
     }
 
     /// Ends a member with SIGKILL.
@@ -242,12 +265,17 @@ impl Cluster {
         let name = format!("m{n}");
         let log = File::options().create(true).append(true).open(self.dir.path().join(format!("{name}.log")))?;
         let mut command = Command::new(&self.program);
+        if self.release == Release::Ironclad {
+            command.arg("etcd");
+        } else {
+            command.args(["--initial-cluster", &self.initial]);
+            command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+        }
         command
             .arg("--data-dir")
-            .arg(self.dir.path().join(&name))
-            .args(["--name", &name, "--initial-cluster", &self.initial])
+            .arg(self.data_dir(n))
+            .args(["--name", &name])
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--listen-metrics-urls", &format!("http://127.0.0.1:{}", self.members[n].metrics)])
             .stdout(Stdio::null())
             .stderr(log);

@@ -18,15 +18,16 @@ fn config(words: &str) -> Result<Config, String> {
 #[test]
 fn flags_are_etcds() {
     let plain = config("--data-dir d").unwrap();
-    assert_eq!(plain.listen, [Listen { address: "127.0.0.1:2379".into(), secure: false }]);
+    assert_eq!(plain.listen, [Listen { address: "127.0.0.1:2379".into(), secure: false, metrics: false }]);
     assert_eq!(plain.client_urls, ["http://127.0.0.1:2379"]);
-    assert_eq!(plain.history, Duration::from_millis(u64::MAX));
+    assert_eq!(plain.history, FOR_EVER);
     let tls = "--data-dir=d --listen-client-urls=https://[::1]:1,http://127.0.0.1:2 --cert-file=c --key-file=k \
-               --trusted-ca-file=ca --client-cert-auth=true --advertise-client-urls=https://a:1";
+               --trusted-ca-file=ca --client-cert-auth=true --advertise-client-urls=https://a:1 --listen-metrics-urls=http://127.0.0.1:3";
     let tls = tls.replace("--client-cert-auth=true", "--client-cert-auth");
     let config = config(&tls).unwrap();
-    assert_eq!(config.listen[0], Listen { address: "[::1]:1".into(), secure: true });
+    assert_eq!(config.listen[0], Listen { address: "[::1]:1".into(), secure: true, metrics: false });
     assert!(!config.listen[1].secure && config.tls.unwrap().client_required);
+    assert_eq!(config.listen[2], Listen { address: "127.0.0.1:3".into(), secure: false, metrics: true });
     assert_eq!(config.client_urls, ["https://a:1"]);
 }
 

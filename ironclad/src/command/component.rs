@@ -84,6 +84,13 @@ pub(super) struct Dns {
     client: ClientArgs,
 }
 
+/// `ironclad etcd`
+#[derive(clap::Args)]
+pub(super) struct Etcd {
+    #[command(flatten)]
+    args: etcd::Args,
+}
+
 fn drain() -> Result<Drain> {
     daemon::signals::drain().context("cannot install signal handlers")
 }
@@ -139,5 +146,11 @@ impl Proxy {
 impl Dns {
     pub(super) async fn run(self) -> Result<()> {
         Ok(dns::run(dns::Config::new(self.args)?, self.client.client().await?, drain()?).await?)
+    }
+}
+
+impl Etcd {
+    pub(super) async fn run(self) -> Result<()> {
+        Ok(etcd::run(self.args.config()?, drain()?).await?)
     }
 }

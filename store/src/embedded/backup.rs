@@ -9,10 +9,11 @@
 //!
 //! A backup is taken from a store that is open in this process ([`EmbeddedStore::backup`]), or from a directory that
 //! may be open in another ([`Backup::read`]): the files of a store only grow at their ends or disappear whole, so
-//! what is read without a lock is a state that was durable at some moment, or is refused and read again.
+//! what is read without a lock, from the end on, is a state that there was at some moment, or is refused and read again.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ const VERSION: u32 = 1;
 const SECTOR: usize = 512;
 const HASH_BYTES: usize = 32;
 
+const BUFFER_BYTES: usize = 1 << 20;
+
 /// How often a directory is read again when its files changed meanwhile.
 const READ_ATTEMPTS_MAX: usize = 10;
 
@@ -42,7 +45,7 @@ pub struct Backup {
     snapshot: Snapshot,
 }
 
-/// Why a backup cannot be restored.
+/// Why a backup cannot be kept or restored.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// A file operation failed.
@@ -130,6 +133,29 @@ impl Backup {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.snapshot.state.map.is_empty()
+    }
+
+    /// Writes the backup to a file that only its owner may read, in place of what had the name. It has the name only
+    /// when it is whole and safe on disk.
+    pub fn save(&self, path: &Path) -> Result<(), BackupError> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".unfinished");
+        let unfinished = path.with_file_name(name);
+        let written = self.write_file(&unfinished).and_then(|()| fs::rename(&unfinished, path)).and_then(|()| {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+        });
+        if written.is_err() {
+            // Most likely there is no space: do not keep what there was of it.
+            let _ = fs::remove_file(&unfinished);
+        }
+        written.map_err(BackupError::io("write", path))
+    }
+
+    fn write_file(&self, path: &Path) -> io::Result<()> {
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        self.write(&mut BufWriter::with_capacity(BUFFER_BYTES, &file))?;
+        file.sync_all()
     }
 
     /// Writes the backup. Whoever wants it safe on disk syncs the file.

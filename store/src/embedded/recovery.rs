@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -145,12 +146,31 @@ pub(super) fn recover(dir: &Path, options: &Options) -> Result<Recovered, OpenEr
     Ok(Recovered { state: replay.state, log: replay.log, expiry: Expiry::new(replay.deadlines), journal })
 }
 
-/// Reads the store in `dir` and changes nothing: it may be open in another process.
+/// Reads the store in `dir` and changes nothing: it may be open in another process. What is returned was durable.
+///
+/// The last segment is read first: whatever is found in one, those before it had been filled by then. The other way
+/// round, what is appended to one after it was read would be missed, and what follows in the next would not.
 pub(super) fn read(dir: &Path) -> Result<(State, Deadlines), OpenError> {
     let (_, first_segment, mut replay) = newest_snapshot(dir)?;
     let segments = segment::list(dir).map_err(OpenError::io("list", dir))?;
-    replay_segments(dir, &segments, first_segment, &mut replay)?;
+    let numbers = numbers(dir, &segments, first_segment)?;
+    let mut contents = Vec::with_capacity(segments.len());
+    for number in numbers.rev() {
+        contents.push((number, read_durable(dir, number)?));
+    }
+    for (number, contents) in contents.into_iter().rev() {
+        replay_segment(dir, number, contents, &mut replay)?;
+    }
     Ok((replay.state, replay.deadlines))
+}
+
+/// Reads a segment that somebody may be writing to, and waits until what was read is safe.
+fn read_durable(dir: &Path, number: u64) -> Result<Contents, OpenError> {
+    let path = segment::path(dir, number);
+    let file = File::open(&path).map_err(OpenError::io("open", &path))?;
+    let contents = segment::read(dir, number)?;
+    file.sync_data().map_err(OpenError::io("sync", &path))?;
+    Ok(contents)
 }
 
 /// How many snapshots there are, the segment in which the log goes on after the newest, and its state.
@@ -163,19 +183,26 @@ fn newest_snapshot(dir: &Path) -> Result<(usize, u64, Replay), OpenError> {
 
 /// Replays every segment from `first` on and returns the bytes of their frames.
 fn replay_segments(dir: &Path, segments: &[u64], first: u64, replay: &mut Replay) -> Result<u64, OpenError> {
-    let last = segments.last().copied().unwrap_or(0).max(first);
     let mut log_bytes = 0;
-    for number in first..=last {
-        let path = segment::path(dir, number);
-        if !segments.contains(&number) {
-            return Err(OpenError::Missing { path });
-        }
+    for number in numbers(dir, segments, first)? {
         let contents = segment::read(dir, number)?;
         log_bytes += contents.end;
-        let offset = contents.end;
-        replay.segment(number, contents).map_err(|reason| OpenError::Damaged { path, offset, reason })?;
+        replay_segment(dir, number, contents, replay)?;
     }
     Ok(log_bytes)
+}
+
+/// The segments from `first` on, of which none may be missing.
+fn numbers(dir: &Path, segments: &[u64], first: u64) -> Result<RangeInclusive<u64>, OpenError> {
+    let numbers = first..=segments.last().copied().unwrap_or(0).max(first);
+    let missing = numbers.clone().find(|number| !segments.contains(number));
+    missing.map_or(Ok(numbers), |number| Err(OpenError::Missing { path: segment::path(dir, number) }))
+}
+
+fn replay_segment(dir: &Path, number: u64, contents: Contents, replay: &mut Replay) -> Result<(), OpenError> {
+    let offset = contents.end;
+    let damaged = |reason| OpenError::Damaged { path: segment::path(dir, number), offset, reason };
+    replay.segment(number, contents).map_err(damaged)
 }
 
 /// A state that grows by frames.

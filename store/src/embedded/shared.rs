@@ -109,7 +109,7 @@ impl Shared {
             log.compact(revision);
         }
         self.trim(&mut log, now_millis);
-        log.front_at_millis().map(|at| at + millis(self.options.history))
+        log.front_at_millis().map(|at| at.saturating_add(millis(self.options.history)))
     }
 
     fn trim(&self, log: &mut Log<Event>, now_millis: u64) {

@@ -60,10 +60,24 @@ async fn etcd_3_7_keeps_the_contract() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn our_own_etcd_keeps_the_contract() {
+    keeps_the_contract(Release::Ironclad).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_checked_both_ways() {
+    check_certificates(Release::V3_4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_etcd_checks_certificates_both_ways() {
+    check_certificates(Release::Ironclad).await;
+}
+
+async fn check_certificates(release: Release) {
     let dir = tempfile::tempdir().unwrap();
     let tls = Tls::create(dir.path()).unwrap();
-    let cluster = block_in_place(|| Cluster::start_with(Release::V3_4, 1, Some(tls.clone()))).unwrap();
+    let cluster = block_in_place(|| Cluster::start_with(release, 1, Some(tls.clone()))).unwrap();
     assert!(EtcdStore::new(options(&cluster)).await.is_err(), "https without an authority");
     let read = |path| std::fs::read_to_string(path).unwrap();
     let client = Some((read(&tls.client_certificate), read(&tls.client_key)));
@@ -124,8 +138,22 @@ async fn etcd_3_7_is_shared() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn our_own_etcd_is_shared() {
+    is_shared(Release::Ironclad).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_of_one_lease_end_together_and_all_of_them_are_seen() {
-    let cluster = block_in_place(|| Cluster::start(Release::V3_7, 1)).unwrap();
+    leases_end(Release::V3_7).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_etcd_ends_leases_as_one() {
+    leases_end(Release::Ironclad).await;
+}
+
+async fn leases_end(release: Release) {
+    let cluster = block_in_place(|| Cluster::start(release, 1)).unwrap();
     let store = open(&cluster).await;
     let start = store.revision().await.unwrap();
     let ttl = Some(Duration::from_secs(40));
@@ -150,7 +178,16 @@ async fn keys_of_one_lease_end_together_and_all_of_them_are_seen() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_compact_together() {
-    let cluster = block_in_place(|| Cluster::start(Release::V3_7, 1)).unwrap();
+    compact_together(Release::V3_7).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_compact_our_own_etcd_together() {
+    compact_together(Release::Ironclad).await;
+}
+
+async fn compact_together(release: Release) {
+    let cluster = block_in_place(|| Cluster::start(release, 1)).unwrap();
     let often = || EtcdOptions { compaction_interval: Duration::from_millis(300), ..options(&cluster) };
     let (one, other) = (EtcdStore::new(often()).await.unwrap(), EtcdStore::new(often()).await.unwrap());
     let first = put(&one, "a", "1").await.unwrap();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
+mod backup;
 mod contract;
 mod embedded;
 mod etcd;

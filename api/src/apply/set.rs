@@ -69,6 +69,39 @@ impl<'a> Set<'a> {
         node.is_some_and(|node| if rest.is_empty() { node.member } else { node.below.has(rest) })
     }
 
+    /// As [`Self::union`], without a copy when one set is empty.
+    pub(super) fn joined(self, other: Self) -> Self {
+        match (self.is_empty(), other.is_empty()) {
+            (true, _) => other,
+            (_, true) => self,
+            _ => self.union(&other),
+        }
+    }
+
+    /// This set without paths of fields and, when `below` says so, without what is below them.
+    pub(super) fn without(mut self, paths: &[&[&'static str]], below: bool) -> Self {
+        paths.iter().for_each(|path| self.cut(path, below));
+        self
+    }
+
+    fn cut(&mut self, path: &[&'static str], below: bool) {
+        let Some((first, rest)) = path.split_first() else { return };
+        let element = Element::Field(Cow::Borrowed(first));
+        let Ok(at) = self.nodes.binary_search_by(|node| node.element.cmp(&element)) else { return };
+        let node = &mut self.nodes[at];
+        if !rest.is_empty() {
+            node.below.cut(rest, below);
+        } else {
+            node.member = false;
+            if below {
+                node.below = Set::default();
+            }
+        }
+        if !node.says_something() {
+            self.nodes.remove(at);
+        }
+    }
+
     /// Paths of either set.
     pub(super) fn union(&self, other: &Self) -> Self {
         if self.is_empty() {
@@ -104,18 +137,6 @@ impl<'a> Set<'a> {
             let (one, Some(two)) = (one?, two) else { return one.cloned() };
             let below = one.below.difference(&two.below);
             Some(Node { element: one.element.clone(), member: one.member && !two.member, below })
-        })
-    }
-
-    /// Paths of this set that are neither in the other nor below a path of it.
-    pub(super) fn recursive_difference(&self, other: &Set<'_>) -> Self {
-        self.zip(other, |one, two| {
-            let (one, Some(two)) = (one?, two) else { return one.cloned() };
-            if two.member {
-                return None;
-            }
-            let below = one.below.recursive_difference(&two.below);
-            Some(Node { element: one.element.clone(), member: one.member, below })
         })
     }
 

@@ -53,7 +53,10 @@ fn sets_are_joined_and_parted_as_sets() {
     assert_eq!(fields(&one.union(&two)), all);
     assert_eq!(fields(&one.intersection(&two)), json!({"f:a": {"f:y": {}}}));
     assert_eq!(fields(&one.difference(&two)), json!({"f:a": {".": {}, "f:x": {}}, "f:b": {}}));
-    assert_eq!(fields(&one.recursive_difference(&set(&json!({"f:a": {}})))), json!({"f:b": {}}));
+    assert_eq!(fields(&one.clone().joined(two.clone())), all);
+    assert_eq!(fields(&one.clone().without(&[&["a"], &["b", "c"]], true)), json!({"f:b": {}}));
+    let cut: [&[&str]; 3] = [&["a"], &["a", "x"], &["b"]];
+    assert_eq!(fields(&one.clone().without(&cut, false)), json!({"f:a": {"f:y": {}}}));
     let patterns: [&[Option<&'static str>]; 1] = [&[Some("a"), None]];
     assert_eq!(fields(&two.matching(&patterns)), json!({"f:a": {"f:y": {}, "f:z": {}}}));
     assert!(one.difference(&one).is_empty());

@@ -47,15 +47,10 @@ impl Reset {
     fn filter<'a>(self, set: Set<'a>) -> Set<'a> {
         match self {
             Self::Nothing => set,
-            _ if set.is_empty() => set,
-            Self::Below(paths) => set.recursive_difference(&union(paths)),
+            Self::Below(paths) => set.without(paths, true),
             Self::AllBut(patterns) => set.matching(patterns),
         }
     }
-}
-
-fn union(paths: &[&'static [&'static str]]) -> Set<'static> {
-    paths.iter().fold(Set::default(), |all, path| all.union(&Set::path(path)))
 }
 
 /// The other versions of a kind.
@@ -93,7 +88,7 @@ impl Tracker<'_> {
         let nothing = schema::empty_object(self.type_id);
         let Some(changes) = compare(Form::object(self.type_id), &nothing, new) else { return Vec::new() };
         let entries = managers::decode(managed).unwrap_or_default();
-        managers::encode(self.updated((&nothing, new), entries, &changes))
+        managers::encode(self.updated((&nothing, new), entries, self.filtered(changes)))
     }
 
     /// The managed fields after an update; None when they stay as they are.
@@ -109,7 +104,7 @@ impl Tracker<'_> {
         if entries.is_empty() {
             return Some(Vec::new());
         }
-        Some(managers::encode(self.updated((live, new), entries, &changes)))
+        Some(managers::encode(self.updated((live, new), entries, changes)))
     }
 
     /// Gives what changed to the manager and takes it from the others.
@@ -117,14 +112,12 @@ impl Tracker<'_> {
         &'a self,
         (live, new): (&Value, &Value),
         entries: Vec<Entry<'a>>,
-        changes: &Comparison<'a>,
+        changes: Comparison<'a>,
     ) -> Vec<Entry<'a>> {
-        let changes = self.filtered(changes.clone());
         let comparisons = Comparisons { tracker: self, live, new, own: &changes };
         let mut entries: Vec<Entry<'a>> =
             entries.into_iter().filter_map(|entry| comparisons.without_changes(entry)).collect();
-        let set = changes.modified.union(&changes.added);
-        let set = set.difference(&union(&STRIPPED));
+        let set = changes.modified.joined(changes.added).without(&STRIPPED, false);
         if !set.is_empty() {
             self.credit(&mut entries, self.entry(self.manager, Operation::Update, set));
         }
@@ -137,7 +130,7 @@ impl Tracker<'_> {
         fresh.time = Some(Cow::Owned(crate::time::seconds(self.now)));
         match entries.iter_mut().find(|entry| entry.is_same_manager(&fresh)) {
             Some(entry) => {
-                fresh.set = fresh.set.union(&entry.set);
+                fresh.set = fresh.set.joined(std::mem::take(&mut entry.set));
                 *entry = fresh;
             }
             None => entries.push(fresh),
@@ -218,7 +211,7 @@ impl Tracker<'_> {
         let nothing = schema::empty_object(self.type_id);
         if entries.is_empty() {
             let changes = compare(form, &nothing, live).unwrap_or_default();
-            let set = self.filtered(changes).added.difference(&union(&STRIPPED));
+            let set = self.filtered(changes).added.without(&STRIPPED, false);
             if !set.is_empty() {
                 self.credit(&mut entries, self.entry(BEFORE_FIRST_APPLY, Operation::Update, set));
             }
@@ -243,7 +236,7 @@ impl Tracker<'_> {
         let kept = entries.into_iter().filter_map(|entry| comparisons.without_changes(entry));
         let mut entries: Vec<Entry<'_>> = kept.collect();
         let differs = !is_same(live, &object);
-        let set = own.set.difference(&union(&STRIPPED));
+        let set = own.set.without(&STRIPPED, false);
         if !set.is_empty() {
             let time = if differs { Some(Cow::Owned(crate::time::seconds(self.now))) } else { own.time };
             entries.push(Entry { set, time, ..own });
@@ -348,7 +341,7 @@ impl Comparisons<'_, '_> {
     /// What a manager owns still; None when that is nothing.
     fn without_changes<'e>(&self, entry: Entry<'e>) -> Option<Entry<'e>> {
         let set = self.with(&entry.api_version, |changes| {
-            let set = entry.set.difference(&changes.modified.union(&changes.added));
+            let set = entry.set.difference(&changes.modified).difference(&changes.added);
             set.difference(&changes.removed)
         })?;
         (!set.is_empty()).then_some(Entry { set, ..entry })

@@ -86,10 +86,10 @@ impl Call<'_> {
                 None => Ok(Written { raw, revision: 0 }),
             };
         }
-        match self.registry.store.put(key, raw.clone(), Expect::Absent, collection.hooks.ttl()).await {
-            Ok(revision) => {
+        match self.store(&key, raw, Expect::Absent, options).await {
+            Ok(written) => {
                 pending.commit();
-                Ok(Written { raw, revision })
+                Ok(written)
             }
             Err(Error::Conflict { current, .. }) => {
                 Err(self.taken(&object, current.as_ref().map(|entry| &entry.value[..])))

@@ -11,8 +11,9 @@ use api::{GroupVersion, GroupVersionKind, Reason, Status, Value, meta};
 use bytes::Bytes;
 
 use super::call::Call;
-use super::options::WriteOptions;
+use super::options::{FieldValidation, WriteOptions};
 use super::special::Part;
+use super::yaml::Configuration;
 
 /// The longest name of a manager.
 const MANAGER_BYTES_MAX: usize = 128;
@@ -155,7 +156,7 @@ impl Call<'_> {
         &self,
         shape: &Shape,
         current: Option<&Current<'_>>,
-        config: &Value,
+        config: &Configuration,
         options: &WriteOptions,
     ) -> Result<Made, Status> {
         let id = shape.type_id.ok_or_else(|| self.not_applicable())?;
@@ -169,8 +170,9 @@ impl Call<'_> {
         } else {
             Cow::Borrowed(managed)
         };
-        let apply = |tracker: &Tracker<'_>| tracker.apply(&live, config, &seen, options.force);
+        let apply = |tracker: &Tracker<'_>| tracker.apply(&live, &config.tree, &seen, options.force);
         let applied = self.tracked(shape, options, apply).ok_or_else(|| self.not_applicable())??;
+        self.report_repeated(config, options.field_validation)?;
         let merged = applied.object.unwrap_or(live);
         if current.is_none() && !meta::uid(&merged).is_empty() {
             let why = format!(
@@ -180,6 +182,21 @@ impl Call<'_> {
             return Err(Status::conflict(self.endpoint.table.group, self.endpoint.table.name, &self.path.name, &why));
         }
         self.made(shape, current, merged, applied.managed)
+    }
+
+    /// Refuses or reports a key that a configuration has twice, which upstream looks for once it has been merged.
+    fn report_repeated(&self, config: &Configuration, validation: FieldValidation) -> Result<(), Status> {
+        let Some(line) = &config.repeated else { return Ok(()) };
+        match validation {
+            FieldValidation::Ignore => Ok(()),
+            FieldValidation::Warn => {
+                self.context.warnings.add(line.as_str());
+                Ok(())
+            }
+            FieldValidation::Strict => Err(Status::bad_request(format!(
+                "error strict decoding patch: error converting YAML to JSON: yaml: unmarshal errors:\n  {line}"
+            ))),
+        }
     }
 
     fn made(
@@ -264,7 +281,7 @@ fn text(managed: Vec<u8>) -> String {
 }
 
 /// What precedes the first slash of a user agent, as the name of a manager.
-fn manager_of(user_agent: &str) -> String {
+pub(crate) fn manager_of(user_agent: &str) -> String {
     let prefix = user_agent.split('/').next().unwrap_or("");
     let mut name = String::new();
     for letter in prefix.chars().filter(|letter| !letter.is_control()) {

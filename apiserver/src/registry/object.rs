@@ -126,16 +126,24 @@ pub(crate) fn managed(raw: &[u8]) -> &[u8] {
 /// # Errors
 /// When it is no JSON.
 pub(crate) fn unmanaged(raw: &[u8]) -> Result<Value, serde_json::Error> {
+    match without_managed(raw) {
+        Some(text) => serde_json::from_slice(&text),
+        None => serde_json::from_slice(raw),
+    }
+}
+
+/// An object in the stored form without its managed fields; None when it has none.
+pub(crate) fn without_managed(raw: &[u8]) -> Option<Vec<u8>> {
     let managed = managed(raw);
     if managed.is_empty() {
-        return serde_json::from_slice(raw);
+        return None;
     }
     let (head, rest) = raw.split_at(metadata_start(raw));
     let rest = &rest[MANAGED.len() + managed.len()..];
     let mut text = Vec::with_capacity(raw.len());
     text.extend_from_slice(head);
     text.extend_from_slice(rest.strip_prefix(b",").unwrap_or(rest));
-    serde_json::from_slice(&text)
+    Some(text)
 }
 
 /// Where the fields of `metadata` begin.

@@ -165,6 +165,8 @@ pub(crate) struct WriteOptions {
     pub(crate) field_validation: FieldValidation,
     /// Empty when the client has not said.
     pub(crate) field_manager: String,
+    /// The write is an apply.
+    pub(crate) applies: bool,
     /// An apply takes what others own.
     pub(crate) force: bool,
 }
@@ -186,7 +188,7 @@ impl WriteOptions {
             errors.required(&Path::new("fieldManager"), "is required for apply patch");
         }
         let force = boolean(context, "force")?.unwrap_or(false);
-        Ok(Self { force, ..Self::read_into(context, "PatchOptions", errors)? })
+        Ok(Self { applies: true, force, ..Self::read_into(context, "PatchOptions", errors)? })
     }
 
     fn read_into(context: &Context, kind: &str, mut errors: FieldErrors) -> Result<Self, Status> {
@@ -205,7 +207,7 @@ impl WriteOptions {
             }
         };
         refuse(kind, &errors)?;
-        Ok(Self { dry_run, field_validation, field_manager: manager.to_owned(), force: false })
+        Ok(Self { dry_run, field_validation, field_manager: manager.to_owned(), applies: false, force: false })
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use api::apply::Given;
 use api::patch::{self, PatchType};
+use api::schema;
 use api::status::Details;
 use api::{GroupVersionKind, Reason, Status, Value, meta};
 use http::{HeaderMap, StatusCode};
@@ -32,6 +33,11 @@ impl Registry {
         let (parts, body) = request.into_parts();
         let offer = Offer { table: true, stream: path.verb == Verb::Watch, list: path.verb == Verb::List };
         let Some(endpoint) = self.endpoint(&path.group, &path.version, &path.resource) else {
+            if let Some(table) = schema::table().resource(&path.group, &path.version, &path.resource)
+                && !table.deprecation.is_empty()
+            {
+                context.warnings.add(table.deprecation);
+            }
             let offer = Offer { table: path.verb != Verb::Create, ..offer };
             let accept = negotiate::accept(&parts.headers, pretty, offer)?;
             return special::unstored(self, (context, path), accept, &parts.headers, body).await;
@@ -165,31 +171,13 @@ impl Call<'_> {
         let options = WriteOptions::read_apply(self.context)?;
         let shape = self.shape();
         let config = yaml::configuration(body)?;
-        let repeated = yaml::repeated_key(body);
-        let applied = |current: Option<&Current<'_>>| {
-            let made = self.applied(&shape, current, &config, &options)?;
-            self.unrepeated(repeated.as_deref(), made, &options)
-        };
+        let applied = |current: Option<&Current<'_>>| self.applied(&shape, current, &config, &options);
         let make = |current: &Current<'_>| applied(Some(current));
         let create = || applied(None);
         let create = Create::Applied(&create);
         let change = Change { make: &make, uid: None, create, options: &options };
         let outcome = self.update_object(&change).await?;
         self.changed(&shape, &outcome)
-    }
-
-    /// Refuses or reports a key that a configuration has twice, once it has been merged.
-    fn unrepeated(&self, repeated: Option<&str>, made: Made, options: &WriteOptions) -> Result<Made, Status> {
-        let Some(line) = repeated else { return Ok(made) };
-        let what = format!("error converting YAML to JSON: yaml: unmarshal errors:\n  {line}");
-        match options.field_validation {
-            FieldValidation::Ignore => {}
-            FieldValidation::Warn => self.context.warnings.add(what),
-            FieldValidation::Strict => {
-                return Err(Status::bad_request(format!("error strict decoding patch: {what}")));
-            }
-        }
-        Ok(made)
     }
 
     /// The stored object with what was served of it changed, and who owns what then.

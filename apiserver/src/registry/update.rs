@@ -151,10 +151,10 @@ impl Call<'_> {
             return Ok(Step::Done(Outcome { written, created: false }));
         }
         let expect = Expect::Revision(current.revision);
-        match self.registry.store.put(key.clone(), raw.clone(), expect, self.collection().hooks.ttl()).await {
-            Ok(revision) => {
+        match self.store(key, raw, expect, change.options).await {
+            Ok(written) => {
                 pending.commit();
-                Ok(Step::Done(Outcome { written: Written { raw, revision }, created: false }))
+                Ok(Step::Done(Outcome { written, created: false }))
             }
             Err(Error::Conflict { .. } | Error::NotFound { .. }) => Ok(Step::Again),
             Err(error) => Err(errors::write(&error, self.subject(&self.path.name, "update"))),

@@ -3,7 +3,7 @@
 use api::schema;
 use api::{GroupVersionKind, Status, Value, meta};
 use bytes::Bytes;
-use store::Key;
+use store::{Error, Expect, Key};
 
 use super::call::Call;
 use super::errors::{self, Subject};
@@ -274,6 +274,28 @@ impl Call<'_> {
                 head.encode(&self.endpoint.stored(working.clone()), managed)
             }
             _ => head.encode(working, managed),
+        }
+    }
+
+    /// Stores a state. One that is too large goes without its managed fields, unless they are what an apply is about.
+    pub(crate) async fn store(
+        &self,
+        key: &Key,
+        raw: Bytes,
+        expect: Expect,
+        options: &WriteOptions,
+    ) -> Result<Written, Error> {
+        let (store, ttl) = (&self.registry.store, self.collection().hooks.ttl());
+        let outcome = store.put(key.clone(), raw.clone(), expect, ttl).await;
+        let slim = match outcome {
+            Err(Error::TooLarge { .. }) if !options.applies => object::without_managed(&raw).map(Bytes::from),
+            _ => None,
+        };
+        match slim {
+            Some(raw) => {
+                store.put(key.clone(), raw.clone(), expect, ttl).await.map(|revision| Written { raw, revision })
+            }
+            None => outcome.map(|revision| Written { raw, revision }),
         }
     }
 

@@ -20,8 +20,20 @@ pub(crate) fn to_json(body: &[u8], gvk: &GroupVersionKind) -> Result<Vec<u8>, St
     Ok(tree.to_string().into_bytes())
 }
 
-/// A configuration to apply.
-pub(crate) fn configuration(body: &[u8]) -> Result<Value, Status> {
+/// What a client applies.
+pub(crate) struct Configuration {
+    /// An object.
+    pub(crate) tree: Value,
+    /// The first key that it has twice, as [`repeated_key`] words it.
+    pub(crate) repeated: Option<String>,
+}
+
+/// Reads a configuration to apply.
+pub(crate) fn configuration(body: &[u8]) -> Result<Configuration, Status> {
+    Ok(Configuration { tree: configured(body)?, repeated: repeated_key(body) })
+}
+
+fn configured(body: &[u8]) -> Result<Value, Status> {
     let tree: Result<Value, _> = serde_yaml_ng::from_slice(body);
     let tree = tree.map_err(|error| {
         let what = words(&error.to_string());

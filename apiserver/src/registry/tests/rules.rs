@@ -232,3 +232,39 @@ async fn put_creates_where_the_kind_allows_it() {
     assert!(unversioned.body["message"].as_str().unwrap().contains("must be specified for an update"));
     assert_eq!(server.put(&format!("{MAPS}/none"), &config_map("none", &json!({}))).await.code, 404);
 }
+
+#[tokio::test]
+async fn managed_fields_that_do_not_fit_are_left_out() {
+    let server = server().await;
+    let named = |name: &str, data: Value| {
+        // More than the store takes of one object.
+        let fields: api::Map<String, Value> =
+            (0..2_000).map(|i| (format!("f:{}{i}", "x".repeat(1_000)), json!({}))).collect();
+        let entry = json!({"manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:data": fields}});
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "managedFields": [entry]}, "data": data})
+    };
+    let made = server.create(MAPS, &named("big", json!({}))).await;
+    assert_eq!(made.code, 201, "{}", made.body["message"]);
+    assert_eq!(made.body["metadata"].get("managedFields"), None);
+    let put = server.put(&format!("{MAPS}/big"), &named("big", json!({"k": "v"}))).await;
+    assert_eq!((put.code, put.body["data"]["k"].as_str()), (200, Some("v")));
+    assert_eq!(put.body["metadata"].get("managedFields"), None);
+}
+
+#[tokio::test]
+async fn a_key_that_a_configuration_has_twice_is_reported() {
+    let server = server().await;
+    let apply = [("content-type", "application/apply-patch+yaml")];
+    let path = format!("{MAPS}/twice?fieldManager=m");
+    let body = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: twice}\ndata:\n  a: b\n  a: c\n";
+    let warned = server.send(Verb::Patch, &path, &apply, body).await;
+    assert_eq!(warned.code, 201, "{warned:?}");
+    assert_eq!(warned.warnings, ["line 6: key \"a\" already set in map"]);
+    // Asked for a key's repetition before it is asked for a name.
+    let twice = "apiVersion: v1\nkind: ConfigMap\ndata:\n  a: b\n  a: c\n";
+    let refused = server.send(Verb::Patch, &format!("{path}&fieldValidation=Strict"), &apply, twice).await;
+    let said = refused.body["message"].as_str().unwrap();
+    assert_eq!(refused.code, 400, "{refused:?}");
+    assert!(said.starts_with("error strict decoding patch: error converting YAML to JSON: yaml: unmarshal"), "{said}");
+}

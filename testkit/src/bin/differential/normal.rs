@@ -3,11 +3,16 @@
 //! - **lengths**: the headers that say when, how long and on which connection are left out;
 //! - **uids**, **times**, **revisions**, **continue tokens**: a word in angle brackets instead;
 //! - **ages**: a table's `5s`;
-//! - **generated**: names made from `generateName`, volumes of service-account tokens, tokens themselves;
+//! - **generated**: names made from `generateName`, volumes of service-account tokens, tokens themselves, certificates;
 //! - **addresses** and **ports** that the server chose: those that are asked for lie in 10.96.7.0/24 and from 32700 on;
-//! - **walks**: upstream walks maps in random order, so causes are sorted and the message of several is cut short;
-//! - **shown**: a whole object in a message, which upstream prints in the order of Go's fields, and places in its source;
+//! - **opaque**: entity tags and the hashes in the addresses of documents, which say only whether something changed;
+//! - **walks**: upstream walks maps in random order, so causes and rules are sorted, the message of several is cut short,
+//!   and which of several bindings allows is left out;
+//! - **seconds**: upstream sorts managers by the second in which they wrote, so they are sorted without it;
+//! - **shown**: a whole object in a message, or the difference of two, which upstream prints with the names and in the
+//!   order of its internal Go fields, and places in its source;
 //! - **digests**: prose of table columns, and with `digest` every member of a large collection, by a hash;
+//! - **prose**: the descriptions in OpenAPI documents, ours being another wording, are left out of that hash;
 //! - **build**: what `/version` says of the build.
 
 use std::{collections::BTreeMap, sync::OnceLock};
@@ -57,6 +62,10 @@ pub(crate) fn normal(name: &str, answer: &Answer, digest: bool, events: bool) ->
 fn headers(all: &HeaderMap) -> BTreeMap<String, Value> {
     let mut out = BTreeMap::new();
     for name in all.keys().filter(|name| !LENGTHS.contains(&name.as_str())) {
+        if name == "etag" {
+            out.insert(name.to_string(), "<hash>".to_owned());
+            continue;
+        }
         let values: Vec<String> =
             all.get_all(name).iter().map(|value| text(&String::from_utf8_lossy(value.as_bytes()))).collect();
         out.insert(name.to_string(), values.join(", "));
@@ -106,6 +115,10 @@ fn steady(value: &mut Value, key: &str) {
                 *value = "<port>".into();
             }
         }
+        // The server's own.
+        Value::Number(number) if ["port", "targetPort"].contains(&key) && number.as_u64() >= Some(32_768) => {
+            *value = "<port>".into();
+        }
         _ => {}
     }
 }
@@ -119,8 +132,14 @@ fn steady_object(fields: &mut Map<String, Value>) {
     {
         *prose = digest(prose.as_bytes());
     }
+    *fields = std::mem::take(fields).into_iter().map(|(name, field)| (text(&name), field)).collect();
     for (name, field) in fields.iter_mut() {
         steady(field, name);
+    }
+    for name in ["managedFields", "nonResourceRules"] {
+        if let Some(items) = fields.get_mut(name).and_then(Value::as_array_mut) {
+            items.sort_by_cached_key(ToString::to_string);
+        }
     }
     let several = fields.get("causes").and_then(Value::as_array).is_some_and(|causes| causes.len() > 1);
     if let Some(causes) = fields.get_mut("causes").and_then(Value::as_array_mut) {
@@ -161,14 +180,23 @@ fn text(string: &str) -> String {
     static PATTERNS: OnceLock<Vec<(Regex, &str)>> = OnceLock::new();
     let patterns = PATTERNS.get_or_init(|| {
         let all = [
+            (r"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----", "<certificate>"),
             (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<uid>"),
             (r"\b20[2-9]\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
+            (r"\b[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} 20\d\d \d\d:\d\d:\d\d GMT\b", "<time>"),
             (r"current: \d+", "current: <revision>"),
+            (r"(ResourceVersion in object meta: )\d+", "$1<revision>"),
+            (r"(in the precondition \()\d\d+\)", "$1<revision>)"),
             (r"in record \(\d+\)", "in record (<revision>)"),
             (r"kube-api-access-[a-z0-9]{5}\b", "kube-api-access-<suffix>"),
-            (r"\b(gen|Gen_|A b)-?[a-z0-9]{5}\b", "$1-<suffix>"),
+            (r"\b(gen|Gen_|A b|Bad_|x{58})-?[a-z0-9]{5}\b", "$1-<suffix>"),
+            (r"\b192\.0\.2\.1:\d{4,5}\b", "192.0.2.1:<port>"),
+            (r"\bhash=[0-9A-F]+", "hash=<hash>"),
             (r"\b10\.96\.(?:[0-689]|\d\d+)\.\d+\b", "<address>"),
-            (r#"Invalid value: "\{\\"apiVersion.*?\}": "#, "Invalid value: <object>: "),
+            (r#"Invalid value: "\{\\".*?\}": "#, "Invalid value: <object>: "),
+            (r#"Invalid value: \{".*\}: field is immutable"#, "Invalid value: <object>: field is immutable"),
+            (r"(?s)\n@@ .*", "\n<difference>"),
+            (r#"(RBAC: allowed by ClusterRoleBinding )"[^"]*" of ClusterRole "[^"]*""#, "$1<any>"),
             (r#"in scheme "[^"]*""#, "in scheme <place>"),
         ];
         all.map(|(pattern, word)| (Regex::new(pattern).expect("a constant pattern is valid"), word)).into()
@@ -195,11 +223,26 @@ fn digest_members(body: &mut Value) {
     }
     for collection in ["definitions", "paths", "schemas", "securityDefinitions"] {
         if let Some(Value::Object(members)) = fields.get_mut(collection) {
-            members.values_mut().for_each(|member| *member = digest(member.to_string().as_bytes()).into());
+            members.values_mut().for_each(|member| {
+                without_prose(member);
+                *member = digest(member.to_string().as_bytes()).into();
+            });
         }
     }
     if let Some(components) = fields.get_mut("components") {
         digest_members(components);
+    }
+}
+
+/// A description is a text; a property of that name is a schema.
+fn without_prose(tree: &mut Value) {
+    match tree {
+        Value::Object(fields) => {
+            fields.retain(|name, field| name != "description" || !field.is_string());
+            fields.values_mut().for_each(without_prose);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_prose),
+        _ => {}
     }
 }
 

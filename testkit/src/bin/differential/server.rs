@@ -76,9 +76,7 @@ impl Server {
                 self.processes.push(started);
                 let etcd = format!("--etcd-servers=http://127.0.0.1:{client}");
                 let keys = format!("--service-account-key-file={}", path("accounts.crt"));
-                // There is no address to publish: the servers that are asked here serve this machine alone.
-                let endpoints = "--endpoint-reconciler-type=none".to_owned();
-                (folder.join("kube-apiserver"), vec![etcd, keys, endpoints])
+                (folder.join("kube-apiserver"), vec![etcd, keys])
             }
         };
         let shared = shared_flags(self.folder.path(), self.port);
@@ -105,9 +103,14 @@ impl Server {
     }
 
     async fn ready(&self) -> Result<()> {
-        let request = Request::get("/readyz").header("authorization", format!("Bearer {ADMIN_TOKEN}"));
-        let answer = self.connect().await?.send(request.body(Bytes::new())?, None).await?;
-        ensure!(answer.status == StatusCode::OK, "/readyz answered {}", answer.status);
+        // Upstream's server is ready before it has made these.
+        let made =
+            ["/api/v1/namespaces/default/services/kubernetes", "/api/v1/namespaces/default/endpoints/kubernetes"];
+        for path in ["/readyz"].iter().chain(&made) {
+            let request = Request::get(*path).header("authorization", format!("Bearer {ADMIN_TOKEN}"));
+            let answer = self.connect().await?.send(request.body(Bytes::new())?, None).await?;
+            ensure!(answer.status == StatusCode::OK, "{path} answered {}", answer.status);
+        }
         Ok(())
     }
 }

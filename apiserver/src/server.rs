@@ -102,6 +102,8 @@ impl Server {
         // `/readyz` fails from the drain on; what looks at it gets time to go elsewhere before anything ends.
         let (stop, stopped) = Drain::new();
         let tasks = Tasks::new(stopped);
+        let stopping = tasks.drain().clone();
+        tasks.spawn("memory", async move { drop(stopping.run(daemon::memory::give_back()).await) });
         let (draining, delay) = (drain.clone(), config.shutdown_delay);
         tasks.spawn("shutdown", async move {
             draining.cancelled().await;

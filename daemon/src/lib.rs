@@ -12,6 +12,7 @@ mod backoff;
 pub mod clock;
 mod drain;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod signals;
 mod tasks;

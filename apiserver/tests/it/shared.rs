@@ -319,8 +319,8 @@ async fn watched(kind: &Kind, side: &Side, (from, until): (u64, u64)) -> Result<
     if ordered && told { Ok(()) } else { Err(format!("{} watched on {}: {text}", kind.path, side.name)) }
 }
 
-async fn share(flags: &[&str]) {
-    let etcd = block_in_place(|| Cluster::start(Release::V3_7, 1)).unwrap();
+async fn share(release: Release, flags: &[&str]) {
+    let etcd = block_in_place(|| Cluster::start(release, 1)).unwrap();
     let mut made = None;
     let running = Running::start_with(|authority, _| {
         let upstream = Upstream::start(&etcd, authority);
@@ -376,10 +376,15 @@ async fn both_are_endpoints(theirs: &Side, ours: &Side) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn upstream_shares_an_etcd_with_text() {
-    share(&[]).await;
+    share(Release::V3_7, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn upstream_shares_an_etcd_with_protobuf() {
-    share(&["--storage-media-type=application/vnd.kubernetes.protobuf"]).await;
+    share(Release::V3_7, &["--storage-media-type=application/vnd.kubernetes.protobuf"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upstream_runs_on_our_own_etcd_and_shares_it() {
+    share(Release::Ironclad, &["--storage-media-type=application/vnd.kubernetes.protobuf"]).await;
 }

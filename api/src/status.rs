@@ -228,12 +228,15 @@ impl Status {
 
     /// 422 with every field error as a cause. `kind` is the kind, such as `Pod`.
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &FieldErrors) -> Self {
-        let texts: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+        // Each error is a cause, and its text is said once.
+        let texts: indexmap::IndexSet<String> = errors.0.iter().map(ToString::to_string).collect();
+        let texts: Vec<String> = texts.into_iter().collect();
         let what = match texts.as_slice() {
-            [one] => one.clone(),
-            many => format!("[{}]", many.join(", ")),
+            [] => String::new(),
+            [one] => format!(": {one}"),
+            many => format!(": [{}]", many.join(", ")),
         };
-        let message = format!("{} {name:?} is invalid: {what}", qualified(kind, group));
+        let message = format!("{} {name:?} is invalid{what}", qualified(kind, group));
         let causes = errors.0.iter().map(|e| Cause {
             reason: e.kind.reason().to_owned(),
             message: e.message.clone(),
@@ -318,12 +321,14 @@ mod tests {
         let mut errors = FieldErrors::new();
         errors.required(&Path::new("spec").child("a"), "");
         errors.forbidden(&Path::new("spec").child("b"), "no");
+        errors.required(&Path::new("spec").child("a"), "");
         let status = Status::invalid("apps", "Deployment", "x", &errors);
         assert_eq!(status.message, "Deployment.apps \"x\" is invalid: [spec.a: Required value, spec.b: Forbidden: no]");
         let body = status.to_value();
         assert_eq!(body["code"], 422);
         assert_eq!(body["details"]["causes"][1]["reason"], "FieldValueForbidden");
         assert_eq!(body["details"]["kind"], "Deployment");
+        assert_eq!(body["details"]["causes"].as_array().map(Vec::len), Some(3), "each error is a cause");
     }
 
     #[test]

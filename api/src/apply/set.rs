@@ -102,6 +102,19 @@ impl<'a> Set<'a> {
         }
     }
 
+    /// As [`Self::difference`], in place: what is taken is mostly little.
+    pub(super) fn subtract(&mut self, other: &Set<'_>) {
+        for taken in &other.nodes {
+            let Ok(at) = self.nodes.binary_search_by(|node| node.element.cmp(&taken.element)) else { continue };
+            let node = &mut self.nodes[at];
+            node.member &= !taken.member;
+            node.below.subtract(&taken.below);
+            if !node.says_something() {
+                self.nodes.remove(at);
+            }
+        }
+    }
+
     /// Paths of either set.
     pub(super) fn union(&self, other: &Self) -> Self {
         if self.is_empty() {

@@ -53,6 +53,9 @@ fn sets_are_joined_and_parted_as_sets() {
     assert_eq!(fields(&one.union(&two)), all);
     assert_eq!(fields(&one.intersection(&two)), json!({"f:a": {"f:y": {}}}));
     assert_eq!(fields(&one.difference(&two)), json!({"f:a": {".": {}, "f:x": {}}, "f:b": {}}));
+    let mut rest = one.clone();
+    rest.subtract(&two);
+    assert_eq!(rest, one.difference(&two));
     assert_eq!(fields(&one.clone().joined(two.clone())), all);
     assert_eq!(fields(&one.clone().without(&[&["a"], &["b", "c"]], true)), json!({"f:b": {}}));
     let cut: [&[&str]; 3] = [&["a"], &["a", "x"], &["b"]];

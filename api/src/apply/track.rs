@@ -339,10 +339,12 @@ impl Comparisons<'_, '_> {
     }
 
     /// What a manager owns still; None when that is nothing.
-    fn without_changes<'e>(&self, entry: Entry<'e>) -> Option<Entry<'e>> {
-        let set = self.with(&entry.api_version, |changes| {
-            let set = entry.set.difference(&changes.modified).difference(&changes.added);
-            set.difference(&changes.removed)
+    fn without_changes<'e>(&self, mut entry: Entry<'e>) -> Option<Entry<'e>> {
+        let mut set = std::mem::take(&mut entry.set);
+        self.with(&entry.api_version, |changes| {
+            for changed in [&changes.modified, &changes.added, &changes.removed] {
+                set.subtract(changed);
+            }
         })?;
         (!set.is_empty()).then_some(Entry { set, ..entry })
     }

@@ -52,8 +52,10 @@ fn active(kubelet: &Kubelet) -> Vec<View> {
 }
 
 fn evict(kubelet: &Kubelet, pod: &Pod, message: String) {
-    Events::new(&kubelet.recorder, pod).pod(EventType::Warning, "Evicted", &message);
-    kubelet.pods.evict(pod::uid(pod), Verdict { reason: "Evicted".into(), message });
+    let verdict = Verdict { reason: "Evicted".into(), message: message.clone() };
+    if kubelet.pods.evict(pod::uid(pod), verdict) {
+        Events::new(&kubelet.recorder, pod).pod(EventType::Warning, "Evicted", &message);
+    }
 }
 
 /// One pod at a time: the next look shows whether it was enough.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -33,6 +33,8 @@ pub(crate) struct View {
     /// The same with the resources that it was given, once its worker has looked.
     pub allocated: Option<Arc<Pod>>,
     pub status: PodStatus,
+    /// It was found to fit, here or by an earlier run of this program, and takes its room.
+    pub is_admitted: bool,
     /// Its containers have ended for good.
     pub is_finished: bool,
 }
@@ -50,6 +52,9 @@ pub(crate) struct Pods {
     entries: Mutex<HashMap<String, Entry>>,
     /// No new workers: the node agent ends. Changed and read under the lock of the entries.
     is_closed: AtomicBool,
+    /// Held from a look at the room that others leave until the room that is taken shows: two pods that are looked at
+    /// beside each other must not both have the last of it.
+    room: Mutex<()>,
     /// The manifests of static pods have been read.
     static_pods_known: AtomicBool,
     /// The API's images of static pods, by namespace and name.
@@ -89,7 +94,13 @@ impl Pods {
         let desired = Desired { pod: pod.clone(), gone: false, verdict: None };
         let (sender, receiver) = watch::channel(desired);
         let wake = Arc::new(Notify::new());
-        let view = View { pod: pod.clone(), allocated: None, status: pod::status(pod).clone(), is_finished: false };
+        let view = View {
+            pod: pod.clone(),
+            allocated: None,
+            status: pod::status(pod).clone(),
+            is_admitted: pod::status(pod).container_statuses.is_some(),
+            is_finished: false,
+        };
         let view = Arc::new(Mutex::new(view));
         let run = worker::run(kubelet.clone(), uid.clone(), receiver, wake.clone(), view.clone());
         let worker = kubelet.tasks.spawn_owned("pod", run);
@@ -120,11 +131,20 @@ impl Pods {
         self.static_pods_known.load(Ordering::Relaxed)
     }
 
-    /// The pod has to end.
-    pub(crate) fn evict(&self, uid: &str, verdict: Verdict) {
-        if let Some(entry) = self.entries.lock().get(uid) {
-            entry.desired.send_modify(|desired| desired.verdict = Some(verdict));
-        }
+    /// The pod has to end. False when it is not there, or had to already.
+    pub(crate) fn evict(&self, uid: &str, verdict: Verdict) -> bool {
+        self.entries.lock().get(uid).is_some_and(|entry| {
+            entry.desired.send_if_modified(|desired| {
+                let is_news = desired.verdict.is_none();
+                desired.verdict.get_or_insert(verdict);
+                is_news
+            })
+        })
+    }
+
+    /// Until this is dropped, nobody else takes room on the node.
+    pub(crate) fn take_room(&self) -> MutexGuard<'_, ()> {
+        self.room.lock()
     }
 
     /// Something happened to the pod's containers.

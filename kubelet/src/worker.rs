@@ -219,7 +219,7 @@ impl Worker {
     }
 
     /// Rejected or past its deadline.
-    fn must_not_run(&mut self, pod: &Pod, observed: &PodObserved) -> bool {
+    fn must_not_run(&mut self, pod: &Arc<Pod>, observed: &PodObserved) -> bool {
         if self.verdict.is_none() && admit::deadline_passed(pod, &self.status, daemon::clock::now()) {
             let message = "Pod was active on the node longer than the specified deadline";
             self.events(pod).pod(EventType::Normal, "DeadlineExceeded", message);
@@ -227,6 +227,8 @@ impl Worker {
         }
         // What runs or has run already was admitted once, by an earlier run of this program.
         let is_new = !self.is_admitted && observed.sandboxes.is_empty() && self.status.start_time.is_none();
+        // The guard outlives the view's change below.
+        let room = self.kubelet.pods.take_room();
         if self.verdict.is_none() && is_new {
             self.verdict = admit::check(&self.kubelet, pod).map(|(reason, message)| {
                 self.events(pod).pod(EventType::Warning, &reason, &message);
@@ -235,6 +237,12 @@ impl Worker {
             self.is_rejected = self.verdict.is_some();
         }
         self.is_admitted = true;
+        if self.verdict.is_none() {
+            let mut view = self.view.lock();
+            view.allocated = Some(pod.clone());
+            view.is_admitted = true;
+        }
+        drop(room);
         self.verdict.is_some()
     }
 

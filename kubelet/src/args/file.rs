@@ -127,7 +127,7 @@ fn go_duration(text: &str) -> Option<Duration> {
             "ns" => 1e-9,
             _ => return None,
         };
-        total += Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
+        total = total.checked_add(Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?)?;
         rest = next;
     }
     (!text.is_empty()).then_some(total)
@@ -174,6 +174,7 @@ mod tests {
             ("s", None),
             ("1d", None),
             ("-1s", None),
+            ("9999999999999999999s9999999999999999999s", None),
         ] {
             assert_eq!(go_duration(text), milliseconds.map(Duration::from_millis), "{text}");
         }

@@ -40,8 +40,11 @@ impl Acceptors {
 
     /// Files that cannot be used (one of a pair is written before the other) leave what was there in force.
     pub(super) fn current(&self) -> TlsAcceptor {
+        self.at(daemon::clock::monotonic())
+    }
+
+    fn at(&self, now: Instant) -> TlsAcceptor {
         let mut state = self.state.lock();
-        let now = daemon::clock::monotonic();
         if now.duration_since(state.looked) < LOOK {
             return state.acceptor.clone();
         }
@@ -98,4 +101,57 @@ fn make_missing(config: &Config) -> Result<(), Error> {
             .map_err(|source| Error::MakeDirectory { path: directory.to_owned(), source })?;
     }
     Ok(credential.store(&server.certificate, &server.key)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::Args;
+
+    #[derive(clap::Parser)]
+    struct Alone {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn config(directory: &Path) -> Config {
+        let file = |flag: &str, name: &str| format!("--{flag}={}", directory.join(name).display());
+        let flags = [file("tls-cert-file", "tls.crt"), file("tls-private-key-file", "tls.key")];
+        let node = ["kubelet", "--hostname-override=n", "--node-ip=192.0.2.1"].map(str::to_owned);
+        let words = node.into_iter().chain(flags);
+        Alone::parse_from(words).args.config().unwrap()
+    }
+
+    fn is_same(one: &TlsAcceptor, other: &TlsAcceptor) -> bool {
+        Arc::ptr_eq(one.config(), other.config())
+    }
+
+    #[test]
+    fn a_changed_pair_is_used_and_a_broken_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path());
+        let acceptors = Acceptors::new(&config).unwrap();
+        let mut now = daemon::clock::monotonic();
+        let mut later = || {
+            now += LOOK;
+            acceptors.at(now)
+        };
+        let first = later();
+        assert!(is_same(&first, &later()), "nothing has changed");
+
+        let key = std::fs::read(&config.server.key).unwrap();
+        std::fs::write(&config.server.key, "no key").unwrap();
+        assert!(is_same(&first, &later()), "half of a pair");
+        std::fs::remove_file(&config.server.key).unwrap();
+        assert!(is_same(&first, &later()), "the other half is gone");
+        std::fs::write(&config.server.key, key).unwrap();
+        let again = later();
+        assert!(is_same(&again, &later()));
+
+        std::fs::remove_file(&config.server.key).unwrap();
+        make_missing(&config).unwrap();
+        assert!(!is_same(&again, &later()), "another pair");
+    }
 }

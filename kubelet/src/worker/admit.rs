@@ -71,8 +71,7 @@ fn others(kubelet: &Kubelet, pod: &Pod) -> Vec<Arc<Pod>> {
     views
         .filter(|view| pod::uid(&view.pod) != pod::uid(pod))
         .filter(|view| !view.is_finished && !pod::is_terminal_phase(view.status.phase.as_deref()))
-        // One that has no containers' statuses yet may be the one that is refused.
-        .filter(|view| view.status.container_statuses.is_some())
+        .filter(|view| view.is_admitted)
         .map(|view| view.allocated.unwrap_or(view.pod))
         .collect()
 }

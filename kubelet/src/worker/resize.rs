@@ -118,12 +118,16 @@ impl Worker {
             self.resize.pending = None;
             return pod.clone();
         }
+        let room = self.kubelet.pods.take_room();
         let Some(pending) = admit::resize(&self.kubelet, pod) else {
             ledger.allocated = Ledger::of(pod).allocated;
+            self.view.lock().allocated = Some(pod.clone());
+            drop(room);
             self.resize = Progress { in_progress: pod.metadata.generation, ..Progress::default() };
             self.tell(pod, EventType::Normal, "ResizeStarted", "Pod resize started", "");
             return pod.clone();
         };
+        drop(room);
         if self.resize.pending.as_ref() != Some(&pending) {
             let event = if pending.reason == "Infeasible" { "ResizeInfeasible" } else { "ResizeDeferred" };
             self.tell(pod, EventType::Warning, event, &format!("Pod resize {}", pending.reason), &pending.message);

@@ -11,17 +11,17 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::{
     api::{
         authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
-        certificates::v1::CertificateSigningRequest,
+        certificates::v1::{CertificateSigningRequest, PodCertificateRequest},
         core::v1::Node,
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, PostParams, Preconditions},
 };
 use pki::{Authority, CertificateRequest};
-use reconcile::{Informer, Queue};
+use reconcile::{Change, Informer, Key, Queue};
 
 use self::plan::{Age, Recognized};
 use crate::{
@@ -181,4 +181,34 @@ async fn clean(context: &Context, request: Arc<CertificateSigningRequest>) -> Re
             Ok(None)
         }
     }
+}
+
+/// Removes pods' requests after a time in which every one is answered.
+pub(crate) async fn run_pod_cleaner(context: Context) -> Result<(), Error> {
+    let (requests, queue) = (context.informer::<PodCertificateRequest>(), Queue::<Key>::new());
+    let changed = queue.clone();
+    requests.handle(move |change| {
+        if matches!(change, Change::Added(_)) {
+            changed.add(Key::of(&**change.object()));
+        }
+    });
+    requests.synced().await;
+    let sync = |key: Key| {
+        let (request, client) = (requests.get(&key.namespace, &key.name), context.client.clone());
+        async move {
+            let Some(request) = request else { return Ok(None) };
+            let left = plan::pod_request_left(&request, daemon::clock::now());
+            if !left.is_zero() {
+                return Ok(Some(left));
+            }
+            let api = Api::<PodCertificateRequest>::namespaced(client, &key.namespace);
+            let preconditions = Preconditions { uid: request.metadata.uid.clone(), resource_version: None };
+            let only_it = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+            let deleted = api.delete(&key.name, &only_it).await.map(drop);
+            deleted.during("delete pod certificate request", &key).found()?;
+            Ok(None)
+        }
+    };
+    context.work("podcertificaterequest-cleaner-controller", &queue, 1, sync).await;
+    Ok(())
 }

@@ -39,6 +39,7 @@ mod mirroring;
 mod namespace;
 mod nodeipam;
 mod nodelifecycle;
+mod nodettl;
 mod pod_control;
 mod podgc;
 mod pods;

@@ -98,6 +98,14 @@ pub(crate) const DESCRIPTORS: &[Descriptor] = &[
         crate::certificates::run_cleaner
     ),
     descriptor!(
+        "podcertificaterequest-cleaner-controller",
+        "",
+        "podcertificaterequestcleaner",
+        true,
+        crate::certificates::run_pod_cleaner
+    ),
+    descriptor!("ttl-controller", "ttl", "ttl-controller", true, crate::nodettl::run),
+    descriptor!(
         "bootstrap-signer-controller",
         "bootstrapsigner",
         "bootstrap-signer",

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::{
-        certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
+        certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition, PodCertificateRequest},
         core::v1::Node,
     },
     apimachinery::pkg::apis::meta::v1::Time,
@@ -24,6 +24,8 @@ const SHORTEST: Duration = Duration::from_secs(10 * 60);
 const DECIDED: Duration = Duration::from_secs(60 * 60);
 /// How long a request is kept that waits.
 const PENDING: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a pod's request is kept, whatever became of it.
+const POD_REQUEST: Duration = Duration::from_secs(15 * 60);
 
 /// A request of a kind that may be approved without a person.
 #[derive(Debug, PartialEq, Eq)]
@@ -199,6 +201,13 @@ pub(super) enum Age {
     /// To be looked at again after this time.
     Young(Duration),
     Old,
+}
+
+/// How long a pod's request stays.
+pub(super) fn pod_request_left(request: &PodCertificateRequest, now: Timestamp) -> Duration {
+    let created = request.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+    let passed = Duration::try_from(now.duration_since(created)).unwrap_or_default();
+    POD_REQUEST.saturating_sub(passed)
 }
 
 /// Whether a request has been there for long enough.

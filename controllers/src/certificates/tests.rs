@@ -105,3 +105,17 @@ fn decisions_are_final() {
     fail(&mut it, "why", Time(Timestamp::from_second(0).unwrap()));
     assert!(!is_signable(&it));
 }
+
+#[test]
+fn pods_requests_go_after_a_quarter_of_an_hour() {
+    let request: PodCertificateRequest = serde_json::from_value(json!({
+        "metadata": {"name": "r", "namespace": "n", "creationTimestamp": "2024-01-01T00:00:00Z"}, "spec": {
+            "maxExpirationSeconds": 3600, "nodeName": "a", "nodeUID": "u", "podName": "p", "podUID": "u",
+            "serviceAccountName": "s", "serviceAccountUID": "u", "signerName": "example.com/s"}}))
+    .unwrap();
+    let left = |at: &str| pod_request_left(&request, at.parse().unwrap()).as_secs();
+    assert_eq!(left("2024-01-01T00:00:00Z"), 900);
+    assert_eq!(left("2024-01-01T00:14:59Z"), 1);
+    assert_eq!(left("2024-01-01T00:15:00Z"), 0);
+    assert_eq!(left("2023-12-31T23:00:00Z"), 900, "a clock that is behind");
+}

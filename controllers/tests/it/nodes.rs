@@ -50,10 +50,12 @@ fn taints(node: &Node) -> Vec<String> {
     taints.iter().map(|it| format!("{}:{}", it.key.trim_start_matches("node.kubernetes.io/"), it.effect)).collect()
 }
 
+const NODES: [&str; 5] = ["nodelifecycle", "nodeipam", "taint-eviction-controller", "podgc", "ttl"];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_node_is_marked_and_its_pods_move() {
     let config = controllers::Config {
-        controllers: ["nodelifecycle", "nodeipam", "taint-eviction-controller", "podgc"].map(str::to_owned).to_vec(),
+        controllers: NODES.map(str::to_owned).to_vec(),
         node_monitor_period: Duration::from_millis(200),
         node_monitor_grace_period: Duration::from_secs(3),
         node_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
@@ -78,7 +80,8 @@ async fn a_silent_node_is_marked_and_its_pods_move() {
         let mut ranges = Vec::new();
         for name in ["steady", "silent"] {
             let node = nodes.get(name).await.unwrap();
-            if !node.labels().contains_key("beta.kubernetes.io/os") {
+            let told = node.annotations().get("node.alpha.kubernetes.io/ttl").is_some_and(|seconds| seconds == "0");
+            if !told || !node.labels().contains_key("beta.kubernetes.io/os") {
                 return false;
             }
             ranges.extend(node.spec.and_then(|spec| spec.pod_cidr));

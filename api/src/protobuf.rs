@@ -38,6 +38,9 @@ use self::wire::Writer;
 /// What every enveloped object begins with.
 pub const MAGIC: [u8; 4] = *b"k8s\0";
 
+/// A list's piece is at least this large.
+const PIECE_BYTES: usize = 256 * 1024;
+
 const SCHEMA_PROPS: &str = "apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
 
 fn schema_props() -> TypeId {
@@ -103,13 +106,14 @@ fn parse(text: &[u8]) -> Result<Node<'_>, EncodeError> {
     serde_json::from_slice(text).map_err(|error| EncodeError::Text(error.to_string()))
 }
 
-/// Encodes a list in its envelope. `next` writes the JSON text of the next item, until there is none; only one of them
-/// is there at a time.
+/// Encodes a list in its envelope, as pieces that follow one another. `next` writes the JSON text of the next item,
+/// until there is none; only one of them is there at a time. Lengths stand before what they are of, so all of it is
+/// encoded before the first byte can go; in pieces, nothing is copied again, and each can be freed when it has gone.
 pub fn encode_list(
     gvk: &GroupVersionKind,
     meta: &Value,
     mut next: impl FnMut(&mut Vec<u8>) -> bool,
-) -> Result<Vec<u8>, EncodeError> {
+) -> Result<Vec<Vec<u8>>, EncodeError> {
     let version = gvk.api_version();
     let id = type_of(&version, &gvk.kind)?;
     let of = table().get(id);
@@ -117,16 +121,24 @@ pub fn encode_list(
     let (Some(meta_id), Some(item_id)) = (type_in("metadata"), type_in("items")) else {
         return Err(EncodeError::NoForm(of.go_name));
     };
-    envelope::write(Vec::new(), &version, &gvk.kind, |writer| {
-        writer.message(1, |writer| encode::encode(writer, &meta.into(), meta_id))?;
-        let mut text = Vec::new();
-        while next(&mut text) {
-            let item = parse(&text)?;
-            writer.message(2, |writer| encode::encode(writer, &item, item_id))?;
-            text.clear();
+    let mut writer = Writer::default();
+    writer.message(1, |writer| encode::encode(writer, &meta.into(), meta_id))?;
+    let mut pieces = Vec::new();
+    let mut text = Vec::new();
+    while next(&mut text) {
+        let item = parse(&text)?;
+        writer.message(2, |writer| encode::encode(writer, &item, item_id))?;
+        text.clear();
+        if writer.len() >= PIECE_BYTES {
+            pieces
+                .push(std::mem::replace(&mut writer, Writer::after(Vec::with_capacity(PIECE_BYTES * 9 / 8))).finish());
         }
-        Ok(())
-    })
+    }
+    pieces.push(writer.finish());
+    let length = pieces.iter().map(Vec::len).sum();
+    pieces.insert(0, envelope::before(&version, &gvk.kind, length));
+    pieces.push(envelope::after());
+    Ok(pieces)
 }
 
 /// Frames a watch event: four bytes of length, most significant first, then a bare `WatchEvent` around an enveloped

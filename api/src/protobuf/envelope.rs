@@ -1,5 +1,7 @@
 //! `runtime.Unknown`: what is around every object, saying what it is.
 
+use std::convert::Infallible;
+
 use super::MAGIC;
 use super::wire::{BYTES, DecodeError, Reader, Writer};
 use crate::{GroupVersion, GroupVersionKind};
@@ -68,17 +70,40 @@ pub(super) fn write<E>(
     kind: &str,
     raw: impl FnOnce(&mut Writer) -> Result<(), E>,
 ) -> Result<Vec<u8>, E> {
+    let mut writer = head(out, api_version, kind);
+    writer.message(2, raw)?;
+    tail(&mut writer);
+    Ok(writer.finish())
+}
+
+/// What stands before a message of a known length.
+pub(super) fn before(api_version: &str, kind: &str, length: usize) -> Vec<u8> {
+    let mut writer = head(Vec::new(), api_version, kind);
+    writer.length(2, length);
+    writer.finish()
+}
+
+/// What stands behind it.
+pub(super) fn after() -> Vec<u8> {
+    let mut writer = Writer::default();
+    tail(&mut writer);
+    writer.finish()
+}
+
+fn head(out: Vec<u8>, api_version: &str, kind: &str) -> Writer {
     let mut out = out;
     out.extend_from_slice(&MAGIC);
     let mut writer = Writer::after(out);
-    writer.message(1, |writer| {
+    let Ok(()) = writer.message(1, |writer| {
         writer.bytes(1, api_version.as_bytes());
         writer.bytes(2, kind.as_bytes());
-        Ok(())
-    })?;
-    writer.message(2, raw)?;
-    // Content encoding and type, which Go writes although they are empty.
+        Ok::<(), Infallible>(())
+    });
+    writer
+}
+
+/// Content encoding and type, which Go writes although they are empty.
+fn tail(writer: &mut Writer) {
     writer.bytes(3, b"");
     writer.bytes(4, b"");
-    Ok(writer.finish())
 }

@@ -363,8 +363,24 @@ fn lists_are_written_item_by_item() {
         serde_json::to_writer(out, &item).unwrap();
         left >= 0
     };
-    assert_eq!(encode_list(&gvk, &meta, next).unwrap(), encode_object(&list).unwrap());
+    assert_eq!(encode_list(&gvk, &meta, next).unwrap().concat(), encode_object(&list).unwrap());
     assert_eq!(encode_text(&gvk, list.to_string().as_bytes()).unwrap(), encode_object(&list).unwrap());
+}
+
+#[test]
+fn long_lists_come_in_pieces_and_lengths_of_any_size_stand_before_what_they_are_of() {
+    let item = |bytes: usize| json!({"metadata": {"name": "a"}, "data": {"b": "x".repeat(bytes)}});
+    let items: Vec<Value> = [0, 1, 90, 91, 127, 128, 16_300, 16_384, 300_000, 2_200_000, 5].map(item).into();
+    let meta = json!({"resourceVersion": "7"});
+    let list = json!({"kind": "ConfigMapList", "apiVersion": "v1", "metadata": meta, "items": items});
+    let mut left = items.iter();
+    let next = |out: &mut Vec<u8>| left.next().inspect(|item| serde_json::to_writer(out, item).unwrap()).is_some();
+    let gvk = GroupVersionKind::new("", "v1", "ConfigMapList");
+    let pieces = encode_list(&gvk, &meta, next).unwrap();
+    assert!(pieces.len() > 3, "{}", pieces.len());
+    let whole = pieces.concat();
+    assert_eq!(whole, encode_object(&list).unwrap());
+    assert_eq!(decode_body(&whole, &gvk).unwrap().value["items"], list["items"]);
 }
 
 #[test]

@@ -154,6 +154,16 @@ impl Writer {
         self.out
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// A field of this many bytes, which follow.
+    pub(super) fn length(&mut self, number: u32, length: usize) {
+        self.key(number, BYTES);
+        self.raw_varint(length as u64);
+    }
+
     fn key(&mut self, number: u32, wire: u8) {
         self.raw_varint(u64::from(number) << 3 | u64::from(wire));
     }
@@ -182,8 +192,7 @@ impl Writer {
     }
 
     pub(super) fn bytes(&mut self, number: u32, bytes: &[u8]) {
-        self.key(number, BYTES);
-        self.raw_varint(bytes.len() as u64);
+        self.length(number, bytes.len());
         self.out.extend_from_slice(bytes);
     }
 
@@ -195,9 +204,20 @@ impl Writer {
         self.out.push(0);
         write(self)?;
         let length = self.out.len() - start - 1;
-        let mut prefix = Self::default();
-        prefix.raw_varint(length as u64);
-        self.out.splice(start..=start, prefix.out);
+        let (mut prefix, mut digits, mut rest) = ([0u8; 10], 1, length >> 7);
+        prefix[0] = (length & 0x7f) as u8;
+        while rest > 0 {
+            prefix[digits - 1] |= 0x80;
+            prefix[digits] = (rest & 0x7f) as u8;
+            (digits, rest) = (digits + 1, rest >> 7);
+        }
+        self.out[start] = prefix[0];
+        if digits > 1 {
+            let end = self.out.len();
+            self.out.resize(end + digits - 1, 0);
+            self.out.copy_within(start + 1..end, start + digits);
+            self.out[start + 1..start + digits].copy_from_slice(&prefix[1..digits]);
+        }
         Ok(())
     }
 }

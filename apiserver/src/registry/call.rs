@@ -180,8 +180,18 @@ impl Call<'_> {
             let item = items.next();
             item.inspect(|item| self.endpoint.write_item(out, &item.raw, item.revision)).is_some()
         };
-        let body = protobuf::encode_list(&gvk, &meta.to_value(), next).map_err(|error| answer::not_encoded(&error))?;
-        Ok(answer::bytes(StatusCode::OK, Format::Protobuf.content_type(), body))
+        let pieces =
+            protobuf::encode_list(&gvk, &meta.to_value(), next).map_err(|error| answer::not_encoded(&error))?;
+        let length: usize = pieces.iter().map(Vec::len).sum();
+        let content_type = Format::Protobuf.content_type();
+        if length < PIECE_BYTES {
+            return Ok(answer::bytes(StatusCode::OK, content_type, pieces.concat()));
+        }
+        let pieces = pieces.into_iter().map(|piece| Ok::<_, std::convert::Infallible>(Bytes::from(piece)));
+        let mut response = Response::new(Body::from_stream(stream::iter(pieces)));
+        response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+        response.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
+        Ok(response)
     }
 
     /// A list as a tree.

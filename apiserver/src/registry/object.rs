@@ -66,7 +66,8 @@ impl Head {
             }
         }
         out.push(b'}');
-        Bytes::from(out)
+        // As large as it is, no larger: it is kept, in the store and in the cache.
+        Bytes::from(out.into_boxed_slice())
     }
 
     /// The bytes in the stored form, whoever wrote them.

@@ -1,6 +1,8 @@
 //! etcd clusters on 127.0.0.1: members that can be killed, stopped and started again. And our own server of etcd's
 //! protocol, which is a cluster of one.
 
+mod wires;
+
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -10,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use self::wires::Wires;
 use crate::{poll, upstream};
 
 /// How long a cluster may take to answer.
@@ -105,6 +108,8 @@ pub struct Cluster {
     members: Vec<Member>,
     initial: String,
     tls: Option<Tls>,
+    /// Between its members, if they can be cut.
+    wires: Option<Wires>,
 }
 
 #[derive(Debug)]
@@ -130,27 +135,59 @@ impl Cluster {
     /// # Errors
     /// When they do not answer.
     pub fn start_with(release: Release, members: usize, tls: Option<Tls>) -> Result<Self> {
+        Self::prepare(release, members, tls)?.started()
+    }
+
+    /// The same with wires between members that can be cut and slowed.
+    ///
+    /// # Errors
+    /// When they do not answer.
+    pub fn start_wired(release: Release, members: usize) -> Result<Self> {
+        let mut cluster = Self::prepare(release, members, None)?;
+        let peers: Vec<_> = cluster.members.iter().map(|member| member.peer).collect();
+        let wires = Wires::lay(&peers)?;
+        cluster.initial = initial(|n| wires.port(n), members);
+        cluster.wires = Some(wires);
+        cluster.started()
+    }
+
+    fn prepare(release: Release, members: usize, tls: Option<Tls>) -> Result<Self> {
         // All are held until all are known, so that no port is picked twice.
         let held: Result<Vec<_>, _> = (0..members * 3).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect();
         let ports: Result<Vec<_>, _> = held?.iter().map(|l| l.local_addr().map(|address| address.port())).collect();
         let ports = ports?;
         let member = |own: &[u16]| Member { client: own[0], peer: own[1], metrics: own[2], process: None };
         let members: Vec<_> = ports.chunks(3).map(member).collect();
-        let initial: Vec<_> =
-            members.iter().enumerate().map(|(n, m)| format!("m{n}=http://127.0.0.1:{}", m.peer)).collect();
-        let mut cluster = Self {
-            release,
-            program: release.program()?,
-            dir: tempfile::Builder::new().prefix("etcd").tempdir()?,
-            members,
-            initial: initial.join(","),
-            tls,
-        };
-        for n in 0..cluster.members.len() {
-            cluster.spawn(n)?;
+        let initial = initial(|n| members[n].peer, members.len());
+        let dir = tempfile::Builder::new().prefix("etcd").tempdir()?;
+        Ok(Self { release, program: release.program()?, dir, members, initial, tls, wires: None })
+    }
+
+    fn started(mut self) -> Result<Self> {
+        for n in 0..self.members.len() {
+            self.spawn(n)?;
         }
-        (0..cluster.members.len()).try_for_each(|n| cluster.wait(n))?;
-        Ok(cluster)
+        (0..self.members.len()).try_for_each(|n| self.wait(n))?;
+        Ok(self)
+    }
+
+    /// Lets nothing pass between a member and its peers any more; clients still reach it.
+    pub fn cut(&self, n: usize) {
+        self.wires().cut(n);
+    }
+
+    /// Lets everything between a member and its peers arrive this much later.
+    pub fn slow(&self, n: usize, delay: Duration) {
+        self.wires().slow(n, delay);
+    }
+
+    /// Makes a member's wires whole again.
+    pub fn mend(&self, n: usize) {
+        self.wires().mend(n);
+    }
+
+    fn wires(&self) -> &Wires {
+        self.wires.as_ref().expect("the cluster was started with wires")
     }
 
     /// The clients' addresses.
@@ -269,7 +306,9 @@ impl Cluster {
             command.arg("etcd");
         } else {
             command.args(["--initial-cluster", &self.initial]);
-            command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+            let port = self.wires.as_ref().map_or(self.members[n].peer, |wires| wires.port(n));
+            let advertised = format!("http://127.0.0.1:{port}");
+            command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &advertised]);
         }
         command
             .arg("--data-dir")
@@ -283,9 +322,18 @@ impl Cluster {
             command.arg("--trusted-ca-file").arg(&tls.authority).arg("--client-cert-auth");
             command.arg("--cert-file").arg(&tls.certificate).arg("--key-file").arg(&tls.key);
         }
-        self.members[n].process = Some(command.spawn().context("cannot start etcd")?);
+        let process = command.spawn().context("cannot start etcd")?;
+        if let Some(wires) = &self.wires {
+            wires.is(n, process.id());
+        }
+        self.members[n].process = Some(process);
         Ok(())
     }
+}
+
+/// The flag that names all members and where their peers find them.
+fn initial(port: impl Fn(usize) -> u16, members: usize) -> String {
+    (0..members).map(|n| format!("m{n}=http://127.0.0.1:{}", port(n))).collect::<Vec<_>>().join(",")
 }
 
 impl Drop for Cluster {

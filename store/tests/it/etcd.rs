@@ -252,8 +252,67 @@ async fn goes_on(done: &AtomicU64, what: &str) -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_or_made_up_when_members_fail() {
+    let cluster = block_in_place(|| Cluster::start(Release::V3_7, 3)).unwrap();
+    survives(cluster, async |cluster, _, done| {
+        for round in 0..2 {
+            let leader = block_in_place(|| cluster.leader()).unwrap();
+            block_in_place(|| cluster.kill(leader)).unwrap();
+            let pause = goes_on(done, "a leader was killed").await;
+            println!("round {round}: writes again {pause:?} after the leader was killed");
+            block_in_place(|| cluster.restart(leader)).unwrap();
+            let leader = block_in_place(|| cluster.leader()).unwrap();
+            cluster.freeze(leader).unwrap();
+            let pause = goes_on(done, "a leader was stopped").await;
+            println!("round {round}: writes again {pause:?} after the leader was stopped");
+            cluster.thaw(leader).unwrap();
+            goes_on(done, "the leader went on").await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_or_made_up_when_the_leader_is_cut_off_or_slow() {
+    let cluster = block_in_place(|| Cluster::start_wired(Release::V3_7, 3)).unwrap();
+    survives(cluster, async |cluster, store, done| {
+        for round in 0..2 {
+            let leader = block_in_place(|| cluster.leader()).unwrap();
+            cluster.cut(leader);
+            let pause = goes_on(done, "a leader was cut off").await;
+            println!("round {round}: writes again {pause:?} after the leader was cut off");
+            // Who reads and watches is not left with the member that hears of nothing.
+            let revision = timeout(CUT_OFF_TIMEOUT, settled(store)).await.expect("reads go on");
+            let stream = timeout(CUT_OFF_TIMEOUT, store.watch(prefix(), revision - 1)).await.unwrap().unwrap();
+            timeout(CUT_OFF_TIMEOUT, stream.progress().reached(revision)).await.expect("watches go on");
+            cluster.mend(leader);
+            goes_on(done, "the leader was joined again").await;
+            let leader = block_in_place(|| cluster.leader()).unwrap();
+            cluster.slow(leader, Duration::from_millis(100));
+            let pause = goes_on(done, "the leader was slow").await;
+            println!("round {round}: 20 writes took {pause:?} with a slow leader");
+            cluster.mend(leader);
+        }
+    })
+    .await;
+}
+
+/// How long reads and watches may take to leave a member that is cut off.
+const CUT_OFF_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The revision, once the store can tell it.
+async fn settled(store: &EtcdStore) -> u64 {
+    loop {
+        match store.revision().await {
+            Ok(revision) => return revision,
+            Err(Error::Unavailable { .. }) => sleep(Duration::from_millis(50)).await,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+/// Writers create, a watcher watches, and things go wrong: what was answered is there, and what is there was seen.
+async fn survives(mut cluster: Cluster, faults: impl AsyncFn(&mut Cluster, &EtcdStore, &AtomicU64)) {
     const WRITERS: usize = 4;
-    let mut cluster = block_in_place(|| Cluster::start(Release::V3_7, 3)).unwrap();
     let store = open(&cluster).await;
     let start = store.revision().await.unwrap();
     let mut watch = store.watch(prefix(), start).await.unwrap();
@@ -263,19 +322,7 @@ async fn nothing_is_lost_or_made_up_when_members_fail() {
         writers.spawn(create_until(store.clone(), writer, stop.clone(), done.clone()));
     }
     goes_on(&done, "the start").await;
-    for round in 0..2 {
-        let leader = block_in_place(|| cluster.leader()).unwrap();
-        block_in_place(|| cluster.kill(leader)).unwrap();
-        let pause = goes_on(&done, "a leader was killed").await;
-        println!("round {round}: writes again {pause:?} after the leader was killed");
-        block_in_place(|| cluster.restart(leader)).unwrap();
-        let leader = block_in_place(|| cluster.leader()).unwrap();
-        cluster.freeze(leader).unwrap();
-        let pause = goes_on(&done, "a leader was stopped").await;
-        println!("round {round}: writes again {pause:?} after the leader was stopped");
-        cluster.thaw(leader).unwrap();
-        goes_on(&done, "the leader went on").await;
-    }
+    faults(&mut cluster, &store, &done).await;
     stop.store(true, Ordering::Relaxed);
     let told = writers.join_all().await;
     let last = put(&*store, "zz-last", "1").await.unwrap();

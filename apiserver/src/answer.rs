@@ -33,7 +33,7 @@ pub async fn read(body: Body) -> Result<Bytes, Status> {
     }
 }
 
-/// A JSON answer with a newline at its end; `pretty` indents it.
+/// A JSON answer; `pretty` indents it.
 pub fn json(code: StatusCode, value: &Value, pretty: bool) -> Response {
     bytes(code, "application/json", encode(value, pretty))
 }
@@ -101,11 +101,13 @@ pub fn is_pretty(query: Option<&str>, headers: &HeaderMap) -> bool {
     ["curl", "Wget", "Mozilla/5.0"].iter().any(|prefix| agent.starts_with(prefix))
 }
 
-/// JSON with a newline at its end.
+/// JSON with a newline at its end; indented and without one when `pretty` is set, as upstream's encoder has it.
 pub fn encode(value: &Value, pretty: bool) -> Vec<u8> {
     let encoded = if pretty { indented(value) } else { serde_json::to_vec(value) };
     let mut bytes = encoded.expect("a tree of JSON values always encodes");
-    bytes.push(b'\n');
+    if !pretty {
+        bytes.push(b'\n');
+    }
     bytes
 }
 

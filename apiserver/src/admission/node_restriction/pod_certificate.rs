@@ -129,3 +129,6 @@ fn check_pod(pod: &Value, request: &Value, full: &str, a: &Attributes<'_>) -> Re
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,6 @@ const MEDIA_TYPES: &str = "application/json, application/yaml, application/vnd.k
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Aggregated {
     V2,
-    V2Beta1,
 }
 
 impl Aggregated {
@@ -30,14 +29,12 @@ impl Aggregated {
     const fn content_type(self) -> &'static str {
         match self {
             Self::V2 => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
-            Self::V2Beta1 => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
         }
     }
 
     const fn api_version(self) -> &'static str {
         match self {
             Self::V2 => "apidiscovery.k8s.io/v2",
-            Self::V2Beta1 => "apidiscovery.k8s.io/v2beta1",
         }
     }
 }
@@ -67,7 +64,7 @@ impl Discovery {
     /// The documents of a table. `address` is where the server is reached, `host:port`.
     pub fn new(table: &Table, address: &str) -> Self {
         let mut aggregated = HashMap::new();
-        for version in [Aggregated::V2, Aggregated::V2Beta1] {
+        for version in [Aggregated::V2] {
             for root in ["/api", "/apis"] {
                 let list = aggregated::list(table, version.api_version(), root == "/api");
                 aggregated.insert((root, version), Document::new(&list));
@@ -160,7 +157,6 @@ fn one_form(clause: &str, is_root: bool) -> Option<(f32, Form)> {
                 is_root && *kind == "APIGroupDiscoveryList" && parameters.get("g") == Some(&"apidiscovery.k8s.io");
             match *parameters.get("v").filter(|_| fits)? {
                 "v2" => Form::Aggregated(Aggregated::V2),
-                "v2beta1" => Form::Aggregated(Aggregated::V2Beta1),
                 _ => return None,
             }
         }

@@ -45,6 +45,7 @@ use crate::authorize::Authorizer;
 use crate::negotiate;
 use crate::request::{Context, ResourcePath};
 
+pub(crate) use fields::manager_of;
 pub(crate) use object::Head;
 use resource::Endpoint;
 

@@ -6,7 +6,8 @@ mod token;
 
 use std::sync::Arc;
 
-use api::schema::{self, Resource};
+use api::apply::{Reset, Tracker, Versions};
+use api::schema::{self, Resource, TypeId};
 use api::{GroupVersionKind, Reason, Status, Value};
 use http::StatusCode;
 
@@ -16,6 +17,7 @@ use crate::authenticate::Authenticator;
 use crate::authorize::Union;
 use crate::negotiate::{self, Format, Offer};
 use crate::objects::Handle;
+use crate::registry::manager_of;
 use crate::request::{Context, ResourcePath, Verb};
 
 const AUTHENTICATION: &str = "authentication.k8s.io";
@@ -82,6 +84,7 @@ impl Reviews {
 
     async fn ask(&self, asked: Asked<'_>, kind: &GroupVersionKind) -> Result<Value, Status> {
         let Asked { context, path, .. } = asked;
+        let managed = managed(&asked, kind);
         let mut answer = match kind.kind.as_str() {
             "TokenReview" => self.token_review(asked).await?,
             "SelfSubjectReview" => identity::self_subject_review(context),
@@ -94,6 +97,10 @@ impl Reviews {
         };
         answer["kind"] = kind.kind.as_str().into();
         answer["apiVersion"] = kind.api_version().into();
+        // What repeats the question says whose it is.
+        if answer.get("spec").and_then(Value::as_object).is_some_and(|spec| !spec.is_empty()) {
+            api::meta::set(&mut answer, "managedFields", managed);
+        }
         Ok(answer)
     }
 
@@ -110,6 +117,32 @@ impl Reviews {
         };
         self.admission.validate(&attributes).await
     }
+}
+
+/// A question is served in one version.
+struct Alone;
+
+impl Versions for Alone {
+    fn convert(&self, _object: &Value, _version: &str) -> Option<(Value, TypeId)> {
+        None
+    }
+}
+
+/// Whoever asks owns the whole question.
+fn managed(asked: &Asked<'_>, kind: &GroupVersionKind) -> Value {
+    let Some(type_id) = schema::table().type_of(&kind.group, &kind.version, &kind.kind) else { return Value::Null };
+    let given = asked.context.param("fieldManager").filter(|manager| !manager.is_empty());
+    let manager = given.map_or_else(|| manager_of(&asked.context.user_agent), str::to_owned);
+    let tracker = Tracker {
+        gvk: kind,
+        type_id,
+        subresource: &asked.path.subresource,
+        manager: &manager,
+        now: asked.context.now,
+        reset: Reset::Nothing,
+        versions: &Alone,
+    };
+    serde_json::from_slice(&tracker.create(&asked.body, "")).unwrap_or_default()
 }
 
 fn kind_of(table: &Resource, path: &ResourcePath) -> Result<GroupVersionKind, Status> {

@@ -9,7 +9,7 @@ use crate::age;
 use crate::core::pod_spec::scheduling::node_selector;
 use crate::core::pod_spec::sources::driver_name;
 use crate::names;
-use crate::object_meta::{immutable, invalid_each, label_key};
+use crate::object_meta::{immutable, immutable_unshown, invalid_each, label_key};
 use crate::rows;
 use crate::strategy::{Generation, Request, Strategy, keep_all_but_status, keep_status};
 use crate::tree::{at, enter, has, int, list, list_mut, opt_text, put, same_at, some, text};
@@ -89,7 +89,7 @@ impl Strategy for ResourceClaim {
     }
 
     fn validate_update(&self, new: &Value, old: &Value, _request: &Request<'_>, errors: &mut FieldErrors) {
-        immutable(at(new, "spec"), at(old, "spec"), &Path::new("spec"), errors);
+        immutable_unshown(at(new, "spec"), at(old, "spec"), &Path::new("spec"), errors);
     }
 
     fn prepare_subresource(&self, _subresource: &str, new: &mut Value, old: &Value, _request: &Request<'_>) {

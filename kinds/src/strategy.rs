@@ -190,6 +190,9 @@ pub trait Strategy: Send + Sync + 'static {
         0
     }
 
+    /// Adds what upstream's internal type says even when there is nothing in it.
+    fn fill_empty(&self, _object: &mut Value) {}
+
     /// Takes out of an object what is not shown where its metadata are shown alone.
     fn strip_metadata(&self, _object: &mut Value) {}
 

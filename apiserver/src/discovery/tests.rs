@@ -13,7 +13,8 @@ fn the_first_form_that_can_be_had_is_chosen() {
     let cases = [
         (String::new(), Some(Form::Json)),
         (format!("{v2},{beta},application/json"), Some(Form::Aggregated(Aggregated::V2))),
-        (format!("{beta},application/json"), Some(Form::Aggregated(Aggregated::V2Beta1))),
+        (beta.to_owned(), None),
+        (format!("{beta},application/json"), Some(Form::Json)),
         (format!("{v2};profile=nopeer,application/json"), Some(Form::Aggregated(Aggregated::V2))),
         ("application/json;g=apidiscovery.k8s.io;v=v3;as=X, application/json".to_owned(), Some(Form::Json)),
         ("application/vnd.kubernetes.protobuf, */*".to_owned(), Some(Form::Protobuf)),

@@ -242,9 +242,11 @@ impl Stream {
 
     fn write_bookmark(&mut self, out: &mut Vec<u8>, revision: u64, ends_initial: bool) {
         let mut object = empty_object(self.frames.endpoint.table);
+        self.frames.endpoint.strategy.fill_empty(&mut object);
         api::meta::set(&mut object, "resourceVersion", revision.to_string().into());
         if ends_initial {
-            api::meta::set(&mut object, "annotations", json!({ INITIAL_EVENTS_END: "true" }));
+            let annotations = kinds::tree::enter(kinds::tree::enter(&mut object, "metadata"), "annotations");
+            kinds::tree::put(annotations, INITIAL_EVENTS_END, "true");
         }
         // The empty object is one of the served version already; only its form may differ.
         let object = match self.frames.form {

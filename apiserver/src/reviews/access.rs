@@ -171,6 +171,60 @@ fn check_target(body: &Value, errors: &mut FieldErrors) {
     if present(body, "resourceAttributes") == present(body, "nonResourceAttributes") {
         errors.invalid(&Path::new("spec"), path_attributes(body), ONE_OF);
     }
+    let path = Path::new("spec");
+    let path = path.child("resourceAttributes");
+    for field in ["fieldSelector", "labelSelector"] {
+        let selector = body.pointer(&format!("/spec/resourceAttributes/{field}"));
+        if let Some(selector) = selector.filter(|selector| selector.is_object()) {
+            check_selector(selector, field == "labelSelector", &path.child(field), errors);
+        }
+    }
+}
+
+/// Operators that are not known may be a newer client's.
+fn check_selector(selector: &Value, of_labels: bool, path: &Path<'_>, errors: &mut FieldErrors) {
+    let raw = text(selector, "/rawSelector");
+    let requirements = selector.get("requirements").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let at_requirements = path.child("requirements");
+    match (raw.is_empty(), requirements.is_empty()) {
+        (false, false) => {
+            let detail = "may not specified at the same time as requirements";
+            errors.invalid(&path.child("rawSelector"), raw, detail);
+        }
+        (true, true) => {
+            let detail = format!("when {path} is specified, requirements or rawSelector is required");
+            errors.required(&at_requirements, &detail);
+        }
+        _ => {}
+    }
+    for (index, requirement) in requirements.iter().enumerate() {
+        check_requirement(requirement, of_labels, &at_requirements.index(index), errors);
+    }
+}
+
+fn check_requirement(requirement: &Value, of_labels: bool, path: &Path<'_>, errors: &mut FieldErrors) {
+    let (key, values) = (text(requirement, "/key"), texts(requirement, "/values"));
+    match text(requirement, "/operator") {
+        "In" | "NotIn" if values.is_empty() => {
+            errors.required(&path.child("values"), "must be specified when `operator` is 'In' or 'NotIn'");
+        }
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
+            let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+            errors.forbidden(&path.child("values"), detail);
+        }
+        _ => {}
+    }
+    if !of_labels {
+        if key.is_empty() {
+            errors.required(&path.child("key"), "must be specified");
+        }
+        return;
+    }
+    kinds::object_meta::label_key(key, &path.child("key"), errors);
+    for (index, value) in values.iter().enumerate() {
+        let complaints = kinds::names::label_value(value);
+        kinds::object_meta::invalid_each(&path.child("values").index(index), value, complaints, errors);
+    }
 }
 
 fn check_subject(body: &Value, errors: &mut FieldErrors) {

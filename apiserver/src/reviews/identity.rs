@@ -28,6 +28,10 @@ impl Reviews {
         }
         let mut answer = asked.body;
         answer["status"] = match self.authenticator.token(&token, &audiences, asked.context.now).await {
+            // A token for others than those who were asked about proves nothing to them.
+            Ok(Some(found)) if found.audiences.is_empty() && !audiences.is_empty() => {
+                json!({"user": {}, "error": "invalid bearer token"})
+            }
             Ok(Some(found)) => json!({
                 "authenticated": true, "user": user_info(&found.user), "audiences": found.audiences,
             }),

@@ -54,6 +54,10 @@ impl Strategy for DaemonSet {
         workload::default_template(spec);
     }
 
+    fn fill_empty(&self, object: &mut Value) {
+        set_template_generation(object, 0);
+    }
+
     /// Upstream's internal type has a field for it, and shows the metadata of that type.
     fn strip_metadata(&self, object: &mut Value) {
         let annotations = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);

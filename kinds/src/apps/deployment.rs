@@ -33,6 +33,10 @@ const BOUNDED: [&str; 3] = ["updatedReplicas", "readyReplicas", "availableReplic
 const STRATEGY: [(&str, &str); 2] = [("Type", "type"), ("RollingUpdate", "rollingUpdate")];
 
 impl Strategy for Deployment {
+    fn fill_empty(&self, object: &mut Value) {
+        crate::tree::put(crate::tree::enter(object, "spec"), "replicas", 0);
+    }
+
     fn generation(&self) -> Generation {
         Generation::Spec
     }

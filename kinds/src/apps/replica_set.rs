@@ -27,6 +27,10 @@ const COUNTERS: [&str; 6] = [
 const BOUNDED: [&str; 3] = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
 
 impl Strategy for ReplicaSet {
+    fn fill_empty(&self, object: &mut Value) {
+        crate::tree::put(crate::tree::enter(object, "spec"), "replicas", 0);
+    }
+
     fn generation(&self) -> Generation {
         Generation::Spec
     }

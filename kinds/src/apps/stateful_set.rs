@@ -38,6 +38,10 @@ const STRATEGIES: &str = "must be 'RollingUpdate' or 'OnDelete'";
 const STRATEGY: [(&str, &str); 2] = [("Type", "type"), ("RollingUpdate", "rollingUpdate")];
 
 impl Strategy for StatefulSet {
+    fn fill_empty(&self, object: &mut Value) {
+        crate::tree::put(crate::tree::enter(object, "spec"), "replicas", 0);
+    }
+
     fn name_rule(&self) -> NameRule {
         NameRule::Dns1123Label
     }

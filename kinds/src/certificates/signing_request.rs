@@ -175,7 +175,7 @@ fn stamp(new: &mut Value, old: &Value, now: Timestamp) {
 fn validate(object: &Value, old: &Value, errors: &mut FieldErrors) {
     let (spec, path) = (at(object, "spec"), Path::new("spec"));
     if let Err(reason) = check_request(text(spec, "request")) {
-        errors.invalid(&path.child("request"), text(spec, "request"), reason);
+        errors.invalid(&path.child("request"), at(spec, "request").clone(), reason);
     }
     if old.is_null() {
         usages(list(spec, "usages"), &path.child("usages"), errors);

@@ -103,7 +103,9 @@ impl Server {
         let (stop, stopped) = Drain::new();
         let tasks = Tasks::new(stopped);
         let stopping = tasks.drain().clone();
-        tasks.spawn("memory", async move { drop(stopping.run(daemon::memory::give_back()).await) });
+        tasks.spawn("memory", async move {
+            stopping.run(daemon::memory::give_back()).await;
+        });
         let (draining, delay) = (drain.clone(), config.shutdown_delay);
         tasks.spawn("shutdown", async move {
             draining.cancelled().await;

@@ -1,3 +1,5 @@
+//! Which certificates of pods a node may ask for.
+
 use std::sync::Arc;
 
 use serde_json::json;

@@ -30,6 +30,13 @@ impl<'a> Node<'a> {
     fn says_something(&self) -> bool {
         self.member || !self.below.is_empty()
     }
+
+    /// Takes what a later mention of the same step says. It is one step then.
+    fn become_later(&mut self, later: &mut Self) -> bool {
+        self.member |= later.member;
+        self.below = std::mem::take(&mut later.below);
+        true
+    }
 }
 
 impl<'a> Set<'a> {
@@ -104,14 +111,17 @@ impl<'a> Set<'a> {
 
     /// As [`Self::difference`], in place: what is taken is mostly little.
     pub(super) fn subtract(&mut self, other: &Set<'_>) {
+        let mut emptied = false;
         for taken in &other.nodes {
             let Ok(at) = self.nodes.binary_search_by(|node| node.element.cmp(&taken.element)) else { continue };
             let node = &mut self.nodes[at];
             node.member &= !taken.member;
             node.below.subtract(&taken.below);
-            if !node.says_something() {
-                self.nodes.remove(at);
-            }
+            emptied |= !node.says_something();
+        }
+        // All at once: each removal alone would move everything behind it.
+        if emptied {
+            self.nodes.retain(Node::says_something);
         }
     }
 
@@ -270,7 +280,7 @@ impl<'de> Visitor<'de> for Trie {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
         let mut nodes: Vec<Node<'de>> = Vec::new();
-        let mut member = false;
+        let (mut member, mut sorted) = (false, true);
         while let Some(key) = entries.next_key::<Text<'de>>()? {
             if key.0 == "." {
                 member = true;
@@ -282,11 +292,13 @@ impl<'de> Visitor<'de> for Trie {
                 continue;
             };
             let (below, member) = entries.next_value_seed(Trie)?;
-            let place = nodes.last().is_none_or(|last| last.element < element).then_some(nodes.len());
-            match place.map_or_else(|| nodes.binary_search_by(|node| node.element.cmp(&element)), Err) {
-                Ok(at) => nodes[at] = Node { element, member: member || nodes[at].member, below },
-                Err(at) => nodes.insert(at, Node { element, member, below }),
-            }
+            sorted &= nodes.last().is_none_or(|last| last.element < element);
+            nodes.push(Node { element, member, below });
+        }
+        // Once, and only for what others wrote: a place found for each would move everything behind it.
+        if !sorted {
+            nodes.sort_by(|a, b| a.element.cmp(&b.element));
+            nodes.dedup_by(|later, kept| later.element == kept.element && kept.become_later(later));
         }
         let member = member || nodes.is_empty();
         Ok((Set { nodes }, member))

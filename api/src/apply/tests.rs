@@ -46,6 +46,24 @@ fn items_are_sorted_by_their_keys_values() {
 }
 
 #[test]
+fn large_sets_are_read_and_parted_in_any_order() {
+    // With a step moved for each other step, either would move terabytes.
+    const STEPS: usize = 300_000;
+    let steps: Vec<String> = (0..STEPS).map(|at| format!("\"v:{}\":{{}}", -(at as i64))).collect();
+    let text: &'static str = format!("{{{}}}", steps.join(",")).leak();
+    let read = |text| super::set::read_set(&mut serde_json::Deserializer::from_str(text)).unwrap();
+    let mut all: Set<'static> = read(text);
+    assert_eq!(all.nodes().len(), STEPS);
+    assert!(all.nodes().is_sorted_by(|a, b| a.element < b.element));
+    let kept = set(&json!({"v:-7": {}}));
+    let taken = all.difference(&kept);
+    all.subtract(&taken);
+    assert_eq!(all, kept);
+    let twice = read(r#"{"f:b":{"f:x":{}},"f:a":{},"f:b":{".":{},"f:y":{}}}"#);
+    assert_eq!(fields(&twice), json!({"f:a": {}, "f:b": {".": {}, "f:y": {}}}));
+}
+
+#[test]
 fn sets_are_joined_and_parted_as_sets() {
     let one = set(&json!({"f:a": {".": {}, "f:x": {}, "f:y": {}}, "f:b": {}}));
     let two = set(&json!({"f:a": {"f:y": {}, "f:z": {}}, "f:b": {"f:c": {}}}));

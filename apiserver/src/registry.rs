@@ -30,7 +30,7 @@ mod table;
 mod update;
 mod watch;
 mod write;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::{collections::HashMap, net::Ipv4Addr, ops::RangeInclusive, sync::Arc, time::Duration};
 

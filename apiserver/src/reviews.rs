@@ -17,7 +17,7 @@ use crate::authenticate::Authenticator;
 use crate::authorize::Union;
 use crate::negotiate::{self, Format, Offer};
 use crate::objects::Handle;
-use crate::registry::manager_of;
+use crate::registry::{manager_of, yaml};
 use crate::request::{Context, ResourcePath, Verb};
 
 const AUTHENTICATION: &str = "authentication.k8s.io";
@@ -158,8 +158,7 @@ fn decode(bytes: &[u8], format: Format, kind: &GroupVersionKind, context: &Conte
     let yaml;
     let text = match format {
         Format::Yaml => {
-            let tree: Value =
-                serde_yaml_ng::from_slice(bytes).map_err(|error| Status::bad_request(error.to_string()))?;
+            let tree = yaml::read(bytes).map_err(|error| Status::bad_request(error.to_string()))?;
             yaml = serde_json::to_vec(&tree).map_err(Status::internal)?;
             &yaml
         }

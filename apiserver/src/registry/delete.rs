@@ -16,6 +16,7 @@ use super::object::{self, Stored};
 use super::options::{DeleteOptions, ListOptions, Propagation};
 use super::special::DeleteStep;
 use super::write::{self, Admission, Written};
+use super::yaml;
 use crate::admission::Operation;
 use crate::answer::Response;
 use crate::negotiate::Format;
@@ -119,7 +120,7 @@ impl Call<'_> {
         let json;
         let text = match format {
             Format::Yaml => {
-                let tree: Value = serde_yaml_ng::from_slice(body).map_err(|e| Status::bad_request(e.to_string()))?;
+                let tree = yaml::read(body).map_err(|error| Status::bad_request(error.to_string()))?;
                 json = tree.to_string();
                 json.as_bytes()
             }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::call::Call;
 use super::options::{FieldValidation, WriteOptions};
 use super::special::Part;
-use super::yaml::Configuration;
+use super::yaml::{self, Configuration};
 
 /// The longest name of a manager.
 const MANAGER_BYTES_MAX: usize = 128;
@@ -260,7 +260,7 @@ pub(crate) fn take_given(object: &mut Value, body: &[u8]) -> Given {
     let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
     let entries = metadata.and_then(|metadata| metadata.remove("managedFields"));
     if entries.is_none() && memchr::memmem::find(body, b"managedFields").is_some() {
-        let tree: Option<Value> = serde_json::from_slice(body).or_else(|_| serde_yaml_ng::from_slice(body)).ok();
+        let tree: Option<Value> = serde_json::from_slice(body).or_else(|_| yaml::read(body)).ok();
         return Given::read(tree.as_ref().and_then(meta::metadata).and_then(|metadata| metadata.get("managedFields")));
     }
     Given::read(entries.as_ref())

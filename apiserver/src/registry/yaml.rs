@@ -4,14 +4,20 @@ use api::{GroupVersionKind, Status, Value};
 
 #[cfg(test)]
 mod tests;
+mod weight;
 
 /// Upstream shows this much of a body that it does not recognise.
 const SUMMARY_BYTES: usize = 30;
 
+/// Reads a body of a request, with its aliases followed when not too much comes of them.
+pub(crate) fn read(body: &[u8]) -> Result<Value, serde_yaml_ng::Error> {
+    weight::check(body)?;
+    serde_yaml_ng::from_slice(body)
+}
+
 /// The same document as JSON.
 pub(crate) fn to_json(body: &[u8], gvk: &GroupVersionKind) -> Result<Vec<u8>, Status> {
-    let tree: Result<Value, _> = serde_yaml_ng::from_slice(body);
-    let tree = tree.map_err(|error| {
+    let tree = read(body).map_err(|error| {
         let (kind, what) = (&gvk.kind, words(&error.to_string()));
         let summary = summary(body);
         let message = format!("the object provided is unrecognized (must be of type {kind}): yaml: {what} ({summary})");
@@ -34,8 +40,7 @@ pub(crate) fn configuration(body: &[u8]) -> Result<Configuration, Status> {
 }
 
 fn configured(body: &[u8]) -> Result<Value, Status> {
-    let tree: Result<Value, _> = serde_yaml_ng::from_slice(body);
-    let tree = tree.map_err(|error| {
+    let tree = read(body).map_err(|error| {
         let what = words(&error.to_string());
         // The scanner does not count the first line.
         let what = what.strip_prefix("line 1: ").unwrap_or(&what);
@@ -61,6 +66,9 @@ fn configured(body: &[u8]) -> Result<Value, Status> {
 
 /// The library's `WHAT at line N column M, while ...` as Go's `line N: WHAT`, which counts from the line before.
 fn words(error: &str) -> String {
+    if error.contains(weight::EXCESS) {
+        return weight::EXCESS.to_owned();
+    }
     let Some((what, place)) = error.split_once(" at line ") else { return error.to_owned() };
     let line: usize = place.split(' ').next().and_then(|line| line.parse().ok()).unwrap_or(1);
     format!("line {}: {what}", line.saturating_sub(1).max(1))
@@ -75,6 +83,8 @@ fn summary(body: &[u8]) -> String {
 
 /// The first key that a map has twice, in upstream's words: `line 5: key "name" already set in map`.
 pub(crate) fn repeated_key(body: &[u8]) -> Option<String> {
+    // What is refused is not searched either.
+    weight::check(body).ok()?;
     let error = serde_yaml_ng::from_slice::<serde_yaml_ng::Value>(body).err()?.to_string();
     let (_, rest) = error.split_once("duplicate entry with key ")?;
     let key = rest.split('"').nth(1)?;

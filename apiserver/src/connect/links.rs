@@ -20,6 +20,8 @@ use crate::answer::{Body, Response};
 const MAX_PARSER_BYTES: usize = 1 << 20;
 /// What is unpacked at once: a thousand times as much can come of it.
 const PIECE_BYTES: usize = 4 << 10;
+/// What is gathered of a page before it goes on.
+const GATHERED_BYTES: usize = 64 << 10;
 
 /// Attributes that hold a link, by tag.
 const LINKS: &[(&str, &[&str])] = &[
@@ -108,14 +110,15 @@ impl Links {
         let start = (body.into_data_stream(), Some(Page::new(self, unpacking)));
         Body::from_stream(stream::unfold(start, |(mut data, page)| async move {
             let mut page = page?;
-            let (out, page) = match data.next().await {
-                None => (page.end().map_err(axum::Error::new), None),
-                Some(Err(failure)) => (Err(failure), None),
-                Some(Ok(bytes)) => match page.take(&bytes) {
-                    Ok(out) => (Ok(out), Some(page)),
-                    Err(failure) => (Err(axum::Error::new(failure)), None),
-                },
-            };
+            if page.arrived.is_empty() {
+                match data.next().await {
+                    None => return Some((page.end().map_err(axum::Error::new), (data, None))),
+                    Some(Err(failure)) => return Some((Err(failure), (data, None))),
+                    Some(Ok(bytes)) => page.arrived = bytes,
+                }
+            }
+            let out = page.advance().map_err(axum::Error::new);
+            let page = out.is_ok().then_some(page);
             Some((out, (data, page)))
         }))
     }
@@ -142,6 +145,8 @@ struct Page {
     unpacking: Unpacking,
     rewriter: HtmlRewriter<'static, Sink>,
     out: Arc<Mutex<Vec<u8>>>,
+    /// What has arrived and is still to go through.
+    arrived: Bytes,
 }
 
 impl Page {
@@ -157,13 +162,14 @@ impl Page {
         // A page with mistakes is still a page.
         let settings = Settings::new_send().with_strict(false).with_memory_settings(memory);
         let rewriter = HtmlRewriter::new(settings.append_element_content_handler(handler), sink);
-        Self { unpacking, rewriter, out }
+        Self { unpacking, rewriter, out, arrived: Bytes::new() }
     }
 
-    /// What comes out when this goes in.
-    fn take(&mut self, bytes: &[u8]) -> io::Result<Bytes> {
-        for piece in bytes.chunks(PIECE_BYTES) {
-            let unpacked = self.unpacking.take(piece)?;
+    /// What comes out of some of what has arrived: enough to go on with, or all that there is.
+    fn advance(&mut self) -> io::Result<Bytes> {
+        while !self.arrived.is_empty() && self.out.lock().len() < GATHERED_BYTES {
+            let piece = self.arrived.split_to(self.arrived.len().min(PIECE_BYTES));
+            let unpacked = self.unpacking.take(&piece)?;
             self.rewriter.write(&unpacked).map_err(io::Error::other)?;
         }
         Ok(std::mem::take(&mut *self.out.lock()).into())

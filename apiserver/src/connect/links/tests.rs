@@ -76,3 +76,26 @@ async fn pages_are_rewritten_and_nothing_else() {
     let (answer, _) = rewritten(&[html, ("location", "/a")], Vec::new()).await;
     assert_eq!(answer.headers()["location"], format!("{PREFIX}/a"));
 }
+
+#[tokio::test]
+async fn a_page_that_unpacks_to_much_passes_in_parts() {
+    const PAGE_BYTES: usize = 64 << 20;
+    let mut packer = GzEncoder::new(Vec::new(), Compression::best());
+    let text = vec![b'x'; 1 << 20];
+    (0..PAGE_BYTES / text.len()).for_each(|_| packer.write_all(&text).unwrap());
+    let packed = packer.finish().unwrap();
+    // It arrives at once.
+    let mut answer = Response::new(Body::from(packed));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    let mut data = links().rewrite(&Method::GET, answer).into_body().into_data_stream();
+    let (mut whole, mut largest) = (0, 0);
+    while let Some(part) = data.next().await {
+        let part = part.unwrap();
+        whole += part.len();
+        largest = largest.max(part.len());
+    }
+    assert_eq!(whole, PAGE_BYTES);
+    // What comes of one piece is at most a thousand times as much.
+    assert!(largest <= GATHERED_BYTES + 1100 * PIECE_BYTES, "{largest}");
+}

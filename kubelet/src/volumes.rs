@@ -1,6 +1,7 @@
 //! Volumes of a pod: made before its containers, refreshed while they run, gone with it.
 
 mod atomic;
+mod claim;
 mod mount;
 mod ownership;
 mod payload;
@@ -137,14 +138,9 @@ async fn claimed(
     read_only: bool,
     group: Option<i64>,
 ) -> Result<Mounted, String> {
-    use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-    let message = |error: kube::Error| crate::objects::api_message(&error);
-    let claims: kube::Api<PersistentVolumeClaim> = kube::Api::namespaced(kubelet.client.clone(), pod::namespace(pod));
-    let claim = claims.get(name).await.map_err(message)?;
-    let bound = claim.spec.and_then(|spec| spec.volume_name).filter(|name| !name.is_empty());
-    let bound = bound.ok_or_else(|| format!("persistentvolumeclaim {name:?} is not bound"))?;
-    let volumes: kube::Api<PersistentVolume> = kube::Api::all(kubelet.client.clone());
-    let spec = volumes.get(&bound).await.map_err(message)?.spec.unwrap_or_default();
+    let volume = claim::resolve(kubelet, pod, name).await?;
+    let bound = volume.metadata.name.unwrap_or_default();
+    let spec = volume.spec.unwrap_or_default();
     if let Some(source) = &spec.host_path {
         mount::host_path(source)?;
         return Ok(Mounted { path: source.path.clone().into(), read_only });

@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 
 /// Where the mount of one sub-path is made.
 pub(crate) struct Place<'a> {
@@ -43,12 +43,12 @@ fn open_beneath(volume: &Path, relative: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat2(&root, relative, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
 }
 
-/// Makes the missing directories, each inside the one before, with the volume's own mode.
+/// Makes the missing directories, each inside the one before, with the volume's own permissions.
 fn make_beneath(volume: &Path, relative: &Path) -> rustix::io::Result<()> {
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let root = rustix::fs::openat(CWD, volume, flags, Mode::empty())?;
-    let mode = Mode::from_raw_mode(rustix::fs::fstat(&root)?.st_mode & 0o7777);
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(&root)?.st_mode & 0o777);
     let mut made = PathBuf::new();
     for part in relative.components().filter(|part| matches!(part, Component::Normal(_))) {
         let parent = match made.as_os_str().is_empty() {
@@ -56,13 +56,22 @@ fn make_beneath(volume: &Path, relative: &Path) -> rustix::io::Result<()> {
             false => rustix::fs::openat2(&root, &made, flags, Mode::empty(), resolve)?,
         };
         match rustix::fs::mkdirat(&parent, part.as_os_str(), mode) {
-            Ok(()) => rustix::fs::chmodat(&parent, part.as_os_str(), mode, AtFlags::empty())?,
+            Ok(()) => open_up(&parent, Path::new(part.as_os_str()), mode)?,
             Err(rustix::io::Errno::EXIST) => {}
             Err(error) => return Err(error),
         }
         made.push(part);
     }
     Ok(())
+}
+
+/// Gives a new directory its mode, whatever the mask of new files is. A container may have put something else in its
+/// place already: that is not followed.
+fn open_up(parent: &OwnedFd, name: &Path, mode: Mode) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+    let made = rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve)?;
+    rustix::fs::fchmod(&made, mode)
 }
 
 fn bind(opened: &OwnedFd, place: &Place<'_>) -> std::io::Result<PathBuf> {
@@ -102,6 +111,26 @@ mod tests {
         assert!(make_beneath(&volume, Path::new("out/x")).is_err());
         make_beneath(&volume, Path::new("a/b")).unwrap();
         assert!(volume.join("a/b").is_dir());
+    }
+
+    #[test]
+    fn what_was_put_in_a_new_directorys_place_is_left_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let set = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let (volume, outside) = (directory.path().join("v"), directory.path().join("outside"));
+        std::fs::create_dir(&volume).unwrap();
+        std::fs::create_dir(&outside).unwrap();
+        set(&outside, 0o700);
+        std::os::unix::fs::symlink(&outside, volume.join("swapped")).unwrap();
+        let parent = rustix::fs::openat(CWD, &volume, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let wide = Mode::from_raw_mode(0o777);
+        assert!(open_up(&parent, Path::new("swapped"), wide).is_err());
+        assert_eq!(mode(&outside), 0o700);
+        set(&volume, 0o6775);
+        make_beneath(&volume, Path::new("new")).unwrap();
+        assert_eq!(mode(&volume.join("new")), 0o775, "no bits that lend a user or group");
     }
 
     #[test]

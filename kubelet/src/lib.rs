@@ -32,6 +32,7 @@ mod observed;
 mod plan;
 mod pod;
 mod pods;
+mod private;
 mod probe;
 mod run;
 mod server;

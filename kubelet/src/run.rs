@@ -22,7 +22,7 @@ use crate::probe::Probes;
 use crate::statuses::{self, Statuses};
 use crate::tokens::Tokens;
 use crate::trust::TrustBundles;
-use crate::{eviction, housekeeping, manifests, server, watch};
+use crate::{eviction, housekeeping, manifests, private, server, watch};
 
 /// Tasks get this long to end after the drain started. Containers go on.
 const JOIN: Duration = Duration::from_secs(5);
@@ -59,9 +59,11 @@ pub async fn run_with(
     runtime: Arc<dyn Runtime>,
     drain: daemon::Drain,
 ) -> Result<(), Error> {
-    for path in [config.root_dir.join("pods"), config.pod_logs_dir.clone(), config.exec_dir.clone()] {
-        std::fs::create_dir_all(&path).map_err(|source| Error::MakeDirectory { path, source })?;
+    for path in [config.root_dir.clone(), config.root_dir.join("pods"), config.pod_logs_dir.clone()] {
+        private::directory(&path).map_err(|source| Error::MakeDirectory { path, source })?;
     }
+    let path = config.exec_dir.clone();
+    std::fs::create_dir_all(&path).map_err(|source| Error::MakeDirectory { path, source })?;
     let tasks = daemon::Tasks::new(drain.clone());
     let informers = Informers::new(client.clone(), tasks.clone());
     let kubelet = assemble(config, client, runtime, &tasks, &informers).await?;

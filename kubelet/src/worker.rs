@@ -30,6 +30,7 @@ use crate::observe;
 use crate::observed::PodObserved;
 use crate::pod;
 use crate::pods::{Desired, View};
+use crate::private;
 use crate::probe::PodProbes;
 use crate::status::{self, Verdict, WaitingReason};
 use crate::volumes::{self, Volumes};
@@ -268,7 +269,8 @@ impl Worker {
             return Err(RETRY);
         }
         let directory = volumes::pod_directory(&self.kubelet.config.root_dir, &self.uid);
-        if let Err(error) = std::fs::create_dir_all(directory.join("volumes")) {
+        let made = private::directory(&directory).and_then(|()| private::directory(&directory.join("volumes")));
+        if let Err(error) = made {
             let message = format!("error making pod data directories: {error}");
             self.events(pod).pod(EventType::Warning, "Failed", &message);
             return Err(RETRY);

@@ -1,6 +1,6 @@
 //! Reading a pod: names, containers of every sort, restart rules, quality of service.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec, PodStatus};
 
@@ -51,6 +51,16 @@ pub(crate) fn is_mirror(pod: &Pod) -> bool {
 
 pub(crate) fn is_static(pod: &Pod) -> bool {
     annotation(pod, SOURCE).is_some_and(|source| source != "api")
+}
+
+/// The pod as the API has it, marked as coming from there: what its author wrote about its source is not to be believed.
+pub(crate) fn from_api(pod: &Arc<Pod>) -> Arc<Pod> {
+    if is_mirror(pod) || annotation(pod, SOURCE) == Some("api") {
+        return pod.clone();
+    }
+    let mut marked = Pod::clone(pod);
+    marked.metadata.annotations.get_or_insert_default().insert(SOURCE.to_owned(), "api".to_owned());
+    Arc::new(marked)
 }
 
 pub(crate) fn is_host_network(pod: &Pod) -> bool {

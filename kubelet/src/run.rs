@@ -22,7 +22,7 @@ use crate::probe::Probes;
 use crate::statuses::{self, Statuses};
 use crate::tokens::Tokens;
 use crate::trust::TrustBundles;
-use crate::{eviction, housekeeping, manifests, private, server, watch};
+use crate::{eviction, housekeeping, manifests, pod, private, server, watch};
 
 /// Tasks get this long to end after the drain started. Containers go on.
 const JOIN: Duration = Duration::from_secs(5);
@@ -135,13 +135,13 @@ fn start_sources(kubelet: &Arc<Kubelet>, informers: &Informers) -> reconcile::In
     let shared = kubelet.clone();
     pods.handle(move |change| match change {
         Change::Deleted(pod) => Pods::remove(&shared, pod),
-        Change::Added(pod) => Pods::apply(&shared, pod),
+        Change::Added(pod) => Pods::apply(&shared, &pod::from_api(pod)),
         Change::Updated { old, new } => {
             // Deleted and made anew between two lists: another pod.
             if old.metadata.uid != new.metadata.uid {
                 Pods::remove(&shared, old);
             }
-            Pods::apply(&shared, new);
+            Pods::apply(&shared, &pod::from_api(new));
         }
     });
     manifests::start(kubelet);

@@ -67,3 +67,18 @@ fn field_paths() {
     assert_eq!(field_path(&pod, "i"), "spec.initContainers{i}");
     assert_eq!(field_path(&pod, "c"), "spec.containers{c}");
 }
+
+#[test]
+fn a_pod_of_the_api_is_never_taken_for_a_static_one() {
+    let made = |annotations: Value| -> Arc<Pod> {
+        let pod = serde_json::from_value(json!({"metadata": {"name": "p", "annotations": annotations}}));
+        Arc::new(pod.unwrap())
+    };
+    for annotations in [json!({SOURCE: "file"}), json!({SOURCE: "http"}), json!({SOURCE: "api"}), json!({})] {
+        let pod = from_api(&made(annotations.clone()));
+        assert!(!is_static(&pod), "{annotations}");
+        assert_eq!(annotation(&pod, SOURCE), Some("api"), "{annotations}");
+    }
+    let mirror = from_api(&made(json!({SOURCE: "file", MIRROR: "hash"})));
+    assert_eq!(annotation(&mirror, SOURCE), Some("file"), "a mirror shows what it mirrors");
+}

@@ -30,12 +30,12 @@ fn parsed(list: Option<&BTreeMap<String, Quantity>>, name: &str) -> Option<api::
 }
 
 pub(crate) fn shares(milli_cpu: i64) -> i64 {
-    (milli_cpu * 1024 / 1000).clamp(MIN_SHARES, MAX_SHARES)
+    (milli_cpu.saturating_mul(1024) / 1000).clamp(MIN_SHARES, MAX_SHARES)
 }
 
 /// Zero means no limit.
 pub(crate) fn quota(milli_cpu: i64) -> i64 {
-    if milli_cpu == 0 { 0 } else { (milli_cpu * PERIOD_MICROSECONDS / 1000).max(MIN_QUOTA_MICROSECONDS) }
+    if milli_cpu == 0 { 0 } else { (milli_cpu.saturating_mul(PERIOD_MICROSECONDS) / 1000).max(MIN_QUOTA_MICROSECONDS) }
 }
 
 pub(crate) fn container(pod: &Pod, container: &Container, memory_capacity: i64) -> v1::LinuxContainerResources {
@@ -97,7 +97,7 @@ pub(crate) fn oom_score(pod: &Pod, container: &Container, memory_capacity: i64) 
         Qos::Burstable => {}
     }
     let request = |c: &Container| whole(c.resources.as_ref().and_then(|r| r.requests.as_ref()), "memory");
-    let score = |bytes: i64| 1000 - 1000 * bytes / memory_capacity.max(1);
+    let score = |bytes: i64| 1000 - bytes.saturating_mul(1000) / memory_capacity.max(1);
     let mut adjusted = score(request(container));
     if pod::is_sidecar(container) {
         // Never killed before the containers it serves.
@@ -143,15 +143,15 @@ pub(crate) fn pod_limits(pod: &Pod) -> PodLimits {
         })
     };
     let asked = milli(of_pod.and_then(|r| r.requests.as_ref()), "cpu");
-    let request = if asked > 0 { asked } else { summed() } + milli(overhead, "cpu");
+    let request = if asked > 0 { asked } else { summed() }.saturating_add(milli(overhead, "cpu"));
     let limit = |name: &str, value: fn(Option<&BTreeMap<String, Quantity>>, &str) -> i64| {
         let of_pod = value(of_pod.and_then(|r| r.limits.as_ref()), name);
         if of_pod > 0 {
-            return Some(of_pod + value(overhead, name));
+            return Some(of_pod.saturating_add(value(overhead, name)));
         }
         let one = |c: &Container| value(c.resources.as_ref().and_then(|r| r.limits.as_ref()), name);
         let all = pod::all_containers(pod).all(|c| one(c) > 0);
-        all.then(|| total(pod, one) + value(overhead, name))
+        all.then(|| total(pod, one).saturating_add(value(overhead, name)))
     };
     PodLimits {
         shares: shares(request),
@@ -184,20 +184,21 @@ pub(crate) fn requests(pod: &Pod) -> BTreeMap<String, i64> {
     names.into_iter().map(one).collect()
 }
 
-/// What a pod needs at most at a time: init containers run one by one beside the sidecars before them.
+/// What a pod needs at most at a time: init containers run one by one beside the sidecars before them. Amounts are what
+/// a user wrote: together they may be more than there are numbers for.
 pub(crate) fn total(pod: &Pod, one: impl Fn(&Container) -> i64) -> i64 {
-    let regular: i64 = pod::spec(pod).containers.iter().map(&one).sum();
-    let mut sidecars = 0;
+    let regular = pod::spec(pod).containers.iter().map(&one).fold(0, i64::saturating_add);
+    let mut sidecars = 0_i64;
     let mut peak = 0;
     for container in pod::init_containers(pod) {
         if pod::is_sidecar(container) {
-            sidecars += one(container);
+            sidecars = sidecars.saturating_add(one(container));
             peak = peak.max(sidecars);
         } else {
-            peak = peak.max(sidecars + one(container));
+            peak = peak.max(sidecars.saturating_add(one(container)));
         }
     }
-    peak.max(regular + sidecars)
+    peak.max(regular.saturating_add(sidecars))
 }
 
 #[cfg(test)]
@@ -234,6 +235,20 @@ mod tests {
             let score = oom_score(&pod, &pod::spec(&pod).containers[0], 1000 << 20);
             assert_eq!(score, expected, "{resources}");
         }
+    }
+
+    #[test]
+    fn amounts_without_bounds() {
+        let huge = json!({"requests": {"memory": "5E", "cpu": "5E"}, "limits": {"memory": "5E", "cpu": "5E"}});
+        let sidecar = json!({"name": "s", "restartPolicy": "Always", "resources": huge});
+        let pod = pod(json!({
+            "overhead": {"memory": "5E", "cpu": "5E"},
+            "initContainers": [sidecar, {"name": "i", "resources": huge}],
+            "containers": [{"name": "a", "resources": huge}, {"name": "b", "resources": huge}]}));
+        assert_eq!(requests(&pod).get("memory"), Some(&i64::MAX));
+        assert_eq!(pod_limits(&pod).memory, Some(i64::MAX));
+        assert_eq!(pod_limits(&pod).shares, MAX_SHARES);
+        assert_eq!(container(&pod, &pod::spec(&pod).containers[0], 1 << 30).cpu_shares, MAX_SHARES);
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(super) fn shortage(pod: &Pod, others: &[&Pod], place: &Place<'_>) -> Option<
     wanted.iter().filter(|(_, wanted)| **wanted > 0).find_map(|(name, wanted)| {
         // What the node does not have is somebody else's to hand out.
         let capacity = capacity(name, place)?;
-        let used: i64 = others.iter().filter_map(|other| requests(other).get(name).copied()).sum();
+        let used = others.iter().filter_map(|other| requests(other).get(name).copied()).fold(0, i64::saturating_add);
         (wanted.saturating_add(used) > capacity).then(|| insufficient(name, *wanted, used, capacity))
     })
 }
@@ -194,6 +194,17 @@ mod tests {
         let mut spec = json!({"containers": [{"name": "c"}], "tolerations": [{"operator": "Exists"}]});
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         spec
+    }
+
+    #[test]
+    fn together_more_than_there_are_numbers_for() {
+        let huge = json!({"requests": {"memory": "5E"}});
+        let spec = spec(&json!({"containers": [{"name": "a", "resources": huge}, {"name": "b", "resources": huge}]}));
+        let others = [pod(spec.clone()), pod(spec.clone())];
+        for others in [&[] as &[Pod], &others] {
+            let why = refused(spec.clone(), others).unwrap();
+            assert!(why.starts_with("OutOfmemory:"), "{why}");
+        }
     }
 
     #[test]

@@ -54,7 +54,7 @@ async fn connect(config: &Config) -> Arc<dyn Runtime> {
 /// # Errors
 /// As [`run`].
 pub async fn run_with(
-    config: Config,
+    mut config: Config,
     client: kube::Client,
     runtime: Arc<dyn Runtime>,
     drain: daemon::Drain,
@@ -62,6 +62,11 @@ pub async fn run_with(
     for path in [config.root_dir.clone(), config.root_dir.join("pods"), config.pod_logs_dir.clone()] {
         private::directory(&path).map_err(|source| Error::MakeDirectory { path, source })?;
     }
+    // The kernel's list of mounts names real paths.
+    config.root_dir = config.root_dir.canonicalize().map_err(|source| {
+        let path = config.root_dir.clone();
+        Error::MakeDirectory { path, source }
+    })?;
     let path = config.exec_dir.clone();
     std::fs::create_dir_all(&path).map_err(|source| Error::MakeDirectory { path, source })?;
     let tasks = daemon::Tasks::new(drain.clone());

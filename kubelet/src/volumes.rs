@@ -97,7 +97,7 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, pod_ips: &[String]) 
 async fn image(kubelet: &Kubelet, pod: &Pod, name: &str, source: &ImageVolumeSource) -> Result<Mounted, String> {
     let uid = pod::uid(pod);
     let path = directory(&kubelet.config.root_dir, uid, "image", name);
-    if mount::is_mounted(&path) {
+    if mount::is_mounted(&path).map_err(|error| format!("read the mounts: {error}"))? {
         return Ok(Mounted { path, read_only: true });
     }
     std::fs::create_dir_all(&path).map_err(|error| format!("make {}: {error}", path.display()))?;

@@ -1,7 +1,9 @@
 //! Directories, memory file systems and host paths; and undoing them.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use api::quantity::Quantity;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource};
@@ -85,11 +87,11 @@ pub(super) fn unmount_all(pod_directory: &Path) -> std::io::Result<()> {
 }
 
 pub(super) fn unmount_below(pod_directory: &Path) -> std::io::Result<()> {
-    let mut points = mounts_below(pod_directory);
+    let mut points = mounts_below(pod_directory)?;
     // Innermost first.
-    points.sort_by_key(|point| std::cmp::Reverse(point.len()));
+    points.sort_by_key(|point| std::cmp::Reverse(point.as_os_str().len()));
     for point in points {
-        match umount2(point.as_str(), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        match umount2(&point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
             // Gone since the table was read, with the mount above it.
             Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
             Err(errno) => return Err(errno.into()),
@@ -99,24 +101,56 @@ pub(super) fn unmount_below(pod_directory: &Path) -> std::io::Result<()> {
 }
 
 /// Something is mounted at this very path, be it of the same file system.
-pub(super) fn is_mounted(path: &Path) -> bool {
-    mounts_below(path).iter().any(|point| Path::new(point) == path)
+pub(super) fn is_mounted(path: &Path) -> std::io::Result<bool> {
+    Ok(mounts_below(path)?.iter().any(|point| point == path))
 }
 
-fn mounts_below(directory: &Path) -> Vec<String> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    points.map(unescape).filter(|point| Path::new(point).starts_with(directory)).collect()
+/// Fails rather than say that nothing is mounted: what is removed then must not be what a mount shows.
+fn mounts_below(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut points = points(&std::fs::read("/proc/self/mountinfo")?);
+    points.retain(|point| point.starts_with(directory));
+    Ok(points)
 }
 
-/// The kernel writes blanks in paths as `\040`.
-fn unescape(path: &str) -> String {
-    path.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+/// Where something is mounted, by the kernel's table. Paths are bytes: others' mounts need not be text.
+fn points(table: &[u8]) -> Vec<PathBuf> {
+    let lines = table.split(|byte| *byte == b'\n');
+    let points = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+    points.map(|point| OsString::from_vec(unescape(point)).into()).collect()
+}
+
+/// The kernel writes blanks and backslashes in paths as three octal digits: `\040`.
+fn unescape(path: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                plain.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                plain.push(*first);
+                rest = after;
+            }
+        }
+    }
+    plain
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mount_points_are_bytes() {
+        let table = b"1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:5 / /a\\040b\\134040 rw - tmpfs t rw\n\
+            3 1 0:6 / /odd/\xff rw - tmpfs t rw\n";
+        let odd = PathBuf::from(OsString::from_vec(b"/odd/\xff".to_vec()));
+        assert_eq!(points(table), [PathBuf::from("/"), PathBuf::from("/a b\\040"), odd]);
+        assert!(mounts_below(Path::new("/")).unwrap().contains(&PathBuf::from("/")));
+    }
 
     #[test]
     fn host_path_types() {

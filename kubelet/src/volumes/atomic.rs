@@ -41,11 +41,16 @@ pub(super) fn write(target: &Path, files: &Files, group: Option<i64>) -> io::Res
     std::fs::set_permissions(target, std::fs::Permissions::from_mode(0o777))?;
     let old = std::fs::read_link(target.join(DATA)).ok().map(|link| target.join(link));
     if old.as_deref().is_some_and(|old| holds(old, files)) {
-        return Ok(());
+        // The last write may have been interrupted after its switch.
+        return link_names(target, files);
     }
     let version = new_version(target)?;
     for (path, file) in files {
         write_file(&version.join(path), file, group)?;
+    }
+    if group.is_some() {
+        // Before anybody can see it: who reads at the moment of the switch is let in.
+        ownership::set_group(&version, group, true)?;
     }
     let name = version.file_name().unwrap_or_default();
     let _ = std::fs::remove_file(target.join(DATA_NEW));
@@ -55,10 +60,7 @@ pub(super) fn write(target: &Path, files: &Files, group: Option<i64>) -> io::Res
     if let Some(old) = old {
         std::fs::remove_dir_all(old)?;
     }
-    if group.is_some() {
-        ownership::set_group(target, group, true)?;
-    }
-    Ok(())
+    ownership::set_group(target, group, true)
 }
 
 fn new_version(target: &Path) -> io::Result<PathBuf> {
@@ -168,6 +170,18 @@ mod tests {
         assert_eq!(names(&target), ["a", "c"]);
         assert_eq!(std::fs::read_to_string(target.join("a")).unwrap(), "3");
         assert!(!target.join(version).exists(), "the old version is gone");
+    }
+
+    #[test]
+    fn an_interrupted_write_is_completed() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("v");
+        let wanted = files(&[("a", "1"), ("b", "2")]);
+        write(&target, &wanted, None).unwrap();
+        std::fs::remove_file(target.join("b")).unwrap();
+        symlink("..data/gone", target.join("gone")).unwrap();
+        write(&target, &wanted, None).unwrap();
+        assert_eq!(names(&target), ["a", "b"]);
     }
 
     #[test]

@@ -64,10 +64,11 @@ impl Worker {
                 return Err(RETRY);
             }
         }
-        self.resize_containers(pod, &actions.to_resize).await.map_err(|error| {
+        // A container that cannot be resized keeps no other one from being started.
+        let resized = self.resize_containers(pod, &actions.to_resize).await.map_err(|error| {
             tracing::warn!(pod = pod::describe(pod), error, "cannot resize a container");
             RETRY
-        })?;
+        });
         let config = self.sandbox_config(pod, actions.attempt)?;
         let mut context = Context { observed, volumes, sandbox: config, sandbox_id: actions.sandbox_id.clone() };
         if actions.create_sandbox {
@@ -75,7 +76,7 @@ impl Worker {
             context.observed = observe::pod(&*self.kubelet.runtime, &self.uid).await.map_err(|_| RETRY)?;
             self.publish(pod, &context.observed, false);
         }
-        self.start_all(pod, &context, actions).await
+        sooner(self.start_all(pod, &context, actions).await, resized)
     }
 
     async fn stop_everything(

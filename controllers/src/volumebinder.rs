@@ -55,6 +55,7 @@ struct Controller {
     client: Client,
     recorder: Recorder,
     claims: Informer<PersistentVolumeClaim>,
+    claims_by_volume: Index<String, PersistentVolumeClaim>,
     volumes: Informer<PersistentVolume>,
     classes: Informer<StorageClass>,
     pods: Informer<Pod>,
@@ -63,11 +64,12 @@ struct Controller {
 }
 
 pub(crate) async fn run(context: Context) -> Result<(), Error> {
-    let pods = context.informer::<Pod>();
+    let (claims, pods) = (context.informer::<PersistentVolumeClaim>(), context.informer::<Pod>());
     let controller = Controller {
         client: context.client.clone(),
         recorder: context.recorder("persistentvolume-controller"),
-        claims: context.informer(),
+        claims_by_volume: Index::new(&claims, |claim| vec![bind::volume_name(claim).to_owned()]),
+        claims,
         volumes: context.informer(),
         classes: context.informer(),
         pods_by_claim: Index::new(&pods, protection::plan::claims_of),
@@ -84,6 +86,7 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
     let it = controller.clone();
     controller.volumes.handle(move |change| {
         it.queue.add(Work::Volume(change.object().name_any()));
+        it.wake_claims_of(change.object());
         it.wake_open_claims();
     });
     let it = controller.clone();
@@ -97,6 +100,15 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
 }
 
 impl Controller {
+    /// Whoever has the volume or is to have it may have lost or found it.
+    fn wake_claims_of(&self, volume: &PersistentVolume) {
+        let naming = self.claims_by_volume.get(&volume.name_any());
+        let named = bind::claim_ref(volume).map(volume::key_of);
+        for key in naming.iter().map(|claim| Key::of(&**claim)).chain(named) {
+            self.queue.add(Work::Claim(key));
+        }
+    }
+
     /// What has come or changed may be what a claim waits for.
     fn wake_open_claims(&self) {
         let is_open = |claim: &&Arc<PersistentVolumeClaim>| !claim.annotations().contains_key(BIND_COMPLETED);

@@ -1,6 +1,6 @@
 //! What a volume needs next. Pure.
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt as _;
 use reconcile::Key;
 
@@ -28,7 +28,11 @@ pub(super) enum VolumeStep {
 /// The claim that the volume is bound to, not only kept for.
 pub(super) fn claim_of(volume: &PersistentVolume) -> Option<Key> {
     let reference = claim_ref(volume).filter(|it| it.uid.as_ref().is_some_and(|uid| !uid.is_empty()))?;
-    Some(Key::new(reference.namespace.clone().unwrap_or_default(), reference.name.clone().unwrap_or_default()))
+    Some(key_of(reference))
+}
+
+pub(super) fn key_of(claim: &ObjectReference) -> Key {
+    Key::new(claim.namespace.clone().unwrap_or_default(), claim.name.clone().unwrap_or_default())
 }
 
 /// The claim is the one that the volume is bound to, not another of its name.

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 
@@ -64,5 +64,35 @@ async fn a_volume_that_loses_its_claim_is_released() {
     claims.delete("c", &DeleteParams::default()).await.unwrap();
     eventually("it is released", || async { phase("fitting").await == "Released" }).await;
     assert_eq!((phase("small").await.as_str(), phase("large").await.as_str()), ("Available", "Available"));
+    cluster.stop().await;
+}
+
+/// Nobody but the binder: what protects volumes and claims in use is taken off by hand.
+async fn delete<K>(api: &Api<K>, name: &str)
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let unprotected = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    api.patch(name, &PatchParams::default(), &unprotected).await.unwrap();
+    api.delete(name, &DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_follows_the_fate_of_its_volume() {
+    let Some(cluster) = Cluster::start("persistentvolume-binder").await else { return };
+    let volumes = Api::<PersistentVolume>::all(cluster.client.clone());
+    let claims: Api<PersistentVolumeClaim> = cluster.api();
+    let volume = json!({"metadata": {"name": "disk"}, "spec": {"accessModes": ["ReadWriteOnce"],
+        "capacity": {"storage": "1Gi"}, "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": "/disk"}}});
+    let claim = json!({"metadata": {"name": "c"}, "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "",
+        "resources": {"requests": {"storage": "1Gi"}}}});
+    volumes.create(&PostParams::default(), &serde_json::from_value(volume.clone()).unwrap()).await.unwrap();
+    claims.create(&PostParams::default(), &serde_json::from_value(claim).unwrap()).await.unwrap();
+    let phase = || async { claims.get("c").await.unwrap().status.unwrap_or_default().phase.unwrap_or_default() };
+    eventually("the claim is bound", || async { phase().await == "Bound" }).await;
+    delete(&volumes, "disk").await;
+    eventually("the claim is lost with its volume", || async { phase().await == "Lost" }).await;
+    volumes.create(&PostParams::default(), &serde_json::from_value(volume).unwrap()).await.unwrap();
+    eventually("the claim is bound to the restored volume", || async { phase().await == "Bound" }).await;
     cluster.stop().await;
 }

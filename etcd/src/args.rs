@@ -41,10 +41,10 @@ pub struct Args {
     /// Its key, PEM
     #[arg(long, requires = "cert_file")]
     pub key_file: Option<PathBuf>,
-    /// The authorities of clients' certificates, PEM
+    /// The authorities of clients' certificates, PEM; with them only clients with such a certificate are served
     #[arg(long)]
     pub trusted_ca_file: Option<PathBuf>,
-    /// Serve only clients with a certificate of those authorities
+    /// Serve only clients with a certificate of those authorities, as they are named anyway
     #[arg(long, requires = "trusted_ca_file")]
     pub client_cert_auth: bool,
     /// How many hours of history are kept; 0 keeps it until a client compacts or memory for it is used up
@@ -122,8 +122,9 @@ impl Args {
         let tls = self.cert_file.zip(self.key_file).map(|(certificate, key)| Tls {
             certificate,
             key,
+            // As etcd: whoever names authorities wants to know its clients.
+            client_required: self.client_cert_auth || self.trusted_ca_file.is_some(),
             client_ca: self.trusted_ca_file,
-            client_required: self.client_cert_auth,
         });
         let clients = self.listen_client_urls.iter().map(|url| listen(url, false));
         let metrics = self.listen_metrics_urls.iter().map(|url| listen(url, true));

@@ -32,6 +32,17 @@ fn flags_are_etcds() {
 }
 
 #[test]
+fn named_authorities_turn_away_clients_without_a_certificate() {
+    let required = |words: &str| {
+        let words = format!("--data-dir d --cert-file c --key-file k {words}");
+        config(&words).unwrap().tls.unwrap().client_required
+    };
+    assert!(!required(""));
+    assert!(required("--trusted-ca-file ca"));
+    assert!(required("--trusted-ca-file ca --client-cert-auth"));
+}
+
+#[test]
 fn what_cannot_work_is_refused() {
     let refused = |words: &str, because: &str| {
         let error = config(words).unwrap_err();

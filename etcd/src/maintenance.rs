@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -107,10 +108,10 @@ pub(crate) async fn snapshot(server: Arc<Server>) -> Result<Answers<SnapshotResp
     Ok(Box::pin(pieces))
 }
 
-/// A file that is gone when it is closed.
+/// A file that only its owner may read, and that is gone when it is closed.
 fn nameless(dir: &Path) -> std::io::Result<File> {
     let path = dir.join(format!("sending-{:016x}", rand::rng().random::<u64>()));
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
     fs::remove_file(&path)?;
     Ok(file)
 }
@@ -173,3 +174,6 @@ fn directory_bytes(dir: &Path) -> u64 {
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

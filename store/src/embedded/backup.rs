@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::disk::FileSystem;
+use super::disk::{FileSystem, create_new_private, create_private_dir};
 use super::frame::{u32_at, u64_at};
 use super::recovery::{self, FIRST_SEGMENT, FIRST_SEGMENT_BYTES, OpenError};
 use super::snapshot::{self, Snapshot};
@@ -217,7 +217,7 @@ fn trailer(length: u64, revision: u64) -> [u8; SECTOR] {
 /// fails, `dir` is as empty as before.
 pub fn restore(backup: &Path, dir: &Path) -> Result<u64, BackupError> {
     let (file, length, revision) = check(backup)?;
-    fs::create_dir_all(dir).map_err(BackupError::io("create", dir))?;
+    create_private_dir(dir).map_err(BackupError::io("create", dir))?;
     if fs::read_dir(dir).map_err(BackupError::io("read", dir))?.next().is_some() {
         return Err(BackupError::NotEmpty { path: dir.to_owned() });
     }
@@ -233,7 +233,7 @@ fn fill(mut file: File, length: u64, revision: u64, dir: &Path) -> Result<u64, B
     let path = snapshot::path(dir, revision);
     let write = || {
         file.seek(SeekFrom::Start(0))?;
-        let mut made = File::create(&path)?;
+        let mut made = create_new_private(&path)?;
         io::copy(&mut file.take(length), &mut made)?;
         made.sync_all()?;
         segment::create(&FileSystem, dir, FIRST_SEGMENT, FIRST_SEGMENT_BYTES)

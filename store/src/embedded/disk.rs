@@ -1,9 +1,9 @@
 //! The file operations whose failure decides what survives: a seam for tests that drop, tear and fail.
 
 use std::fmt::Debug;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 /// Opens, makes, renames and removes the store's files. Only opening has to be replaced to fail the log.
@@ -11,9 +11,9 @@ pub trait Disk: Debug + Send + Sync {
     /// Opens an existing file.
     fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>>;
 
-    /// Makes an empty file, in place of what had the name.
+    /// Makes an empty file that only its owner may read, in place of what had the name.
     fn create(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
-        Ok(Box::new(File::create(path)?))
+        Ok(Box::new(create_private(path)?))
     }
 
     /// Gives a file another name. Safe after the next [`Self::sync_dir`], and not before.
@@ -66,6 +66,31 @@ impl LogFile for File {
     fn set_len(&mut self, bytes: u64) -> io::Result<()> {
         File::set_len(self, bytes)
     }
+}
+
+/// Who may read what a store consists of, which holds every secret: its owner.
+const FILE_MODE: u32 = 0o600;
+const DIR_MODE: u32 = 0o700;
+
+/// Makes an empty file that only its owner may read, or empties the one there is.
+pub(super) fn create_private(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(path)?;
+    // What was left behind by an older program may have another mode.
+    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    Ok(file)
+}
+
+/// Makes a file that only its owner may read, where there is none and no link either.
+pub(super) fn create_new_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)
+}
+
+/// Makes a directory that only its owner may enter, if it does not exist. Those above it are made as usual.
+pub(super) fn create_private_dir(dir: &Path) -> io::Result<()> {
+    if let Some(parent) = dir.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)
 }
 
 /// Writes a file from its beginning to its end.

@@ -3,12 +3,13 @@
 //! What was answered is there or the store refuses to open. The only thing cut off is a frame at the very
 //! end that was being written when the power went: nobody was told that it is safe.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::disk::{create_private, create_private_dir};
 use super::expiry::{Deadlines, Expiry};
 use super::frame::{Frame, Record, WriteRecord};
 use super::journal::{Journal, Position};
@@ -83,6 +84,9 @@ impl OpenError {
     }
 }
 
+/// The file whose lock is that of its directory. It stays when nobody has it, for whoever looks at it just then.
+pub(super) const LOCK: &str = "lock";
+
 /// Keeps others out of a directory while it lives.
 #[derive(Debug)]
 pub(super) struct Lock(File);
@@ -98,9 +102,9 @@ impl Drop for Lock {
 
 /// Keeps other processes out of `dir`.
 pub(super) fn lock(dir: &Path) -> Result<Lock, OpenError> {
-    fs::create_dir_all(dir).map_err(OpenError::io("create", dir))?;
-    let path = dir.join("lock");
-    let file = File::create(&path).map_err(OpenError::io("create", &path))?;
+    create_private_dir(dir).map_err(OpenError::io("create", dir))?;
+    let path = dir.join(LOCK);
+    let file = create_private(&path).map_err(OpenError::io("create", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: dir.to_owned() }),

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use store::{Backup, BackupError, EmbeddedStore, Expect, Key, KeyRange, OpenError, Options, Store, Txn, View, restore};
 use tokio::task::{JoinSet, spawn_blocking};
 
-use crate::embedded::{key, options, put};
+use crate::embedded::{key, open_to_others, options, put};
 
 const LEASE: i64 = 7;
 
@@ -63,6 +63,7 @@ async fn what_was_stored_comes_back() {
     let to = dir.path().join("to");
     let revision = store.revision().await.unwrap();
     assert_eq!(restore(&open, &to).unwrap(), revision);
+    assert_eq!(open_to_others(&to), [""; 0].map(std::path::PathBuf::from));
     let restored = EmbeddedStore::open(&to, options()).unwrap();
     assert_eq!(shown(&restored.latest()), shown(&store.latest()));
     assert_eq!(put(&restored, 1, b"on").await.unwrap(), revision + 1, "revisions go on");

@@ -1,6 +1,7 @@
 //! The contract on the embedded store, and what only it promises.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,6 +56,27 @@ async fn two_processes_do_not_share_a_directory() {
     assert!(matches!(EmbeddedStore::open(dir.path(), options()), Err(OpenError::Locked { .. })));
     store.close();
     EmbeddedStore::open(dir.path(), options()).unwrap();
+}
+
+/// Files and directories of `dir` that others than their owner may use, `dir` included.
+pub(crate) fn open_to_others(dir: &Path) -> Vec<PathBuf> {
+    let within = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+    let mode = |path: &PathBuf| fs::metadata(path).unwrap().permissions().mode();
+    within.chain([dir.to_owned()]).filter(|path| mode(path) & 0o077 != 0).collect()
+}
+
+#[tokio::test]
+async fn only_the_owner_reads_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("above/store");
+    // Small enough for segments and snapshots to come while it is open.
+    let busy = Options { segment_bytes: 16 << 10, snapshot_after_bytes: 16 << 10, ..options() };
+    let store = EmbeddedStore::open(&dir, busy).unwrap();
+    while store.counters().checkpoints.get() < 2 {
+        put(&store, 1, &[b'x'; 4096]).await.unwrap();
+    }
+    store.close();
+    assert_eq!(open_to_others(&dir), [""; 0].map(PathBuf::from));
 }
 
 #[tokio::test]

@@ -1,0 +1,13 @@
+//! Who may read what is being sent.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+#[test]
+fn only_the_owner_reads_a_snapshot_on_its_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = nameless(dir.path()).unwrap();
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "it has no name");
+}

@@ -78,6 +78,20 @@ impl Leases {
         }
     }
 
+    /// Takes every lease's keys from `entries`, each a key with its lease.
+    pub(super) fn hold<'a>(&mut self, entries: impl Iterator<Item = (&'a Key, LeaseId)>) {
+        if self.by_id.is_empty() {
+            return;
+        }
+        let ids: Vec<_> = self.by_id.keys().copied().collect();
+        for id in ids {
+            if let Some(lease) = self.by_id.get_mut(&id) {
+                lease.keys = OrdSet::new();
+            }
+        }
+        entries.for_each(|(key, lease)| self.moved(key, NO_LEASE, lease));
+    }
+
     pub(super) fn remove(&mut self, id: LeaseId) -> Option<Lease> {
         let lease = self.by_id.remove(&id)?;
         self.by_deadline.remove(&(lease.deadline_millis, id));

@@ -130,6 +130,7 @@ pub(super) fn recover(dir: &Path, options: &Options) -> Result<Recovered, OpenEr
         segments.push(first_segment);
     }
     let log_bytes = replay_segments(dir, &segments, first_segment, &mut replay)?;
+    replay.hold_leased_keys();
     let mut position = replay.position;
     if position.torn {
         tracing::warn!(
@@ -165,6 +166,7 @@ pub(super) fn read(dir: &Path) -> Result<(State, Deadlines), OpenError> {
     for (number, contents) in contents.into_iter().rev() {
         replay_segment(dir, number, contents, &mut replay)?;
     }
+    replay.hold_leased_keys();
     Ok((replay.state, replay.deadlines))
 }
 
@@ -258,8 +260,15 @@ impl Replay {
         Ok(())
     }
 
+    /// Gives every lease its keys, when nothing more is to be replayed.
+    fn hold_leased_keys(&mut self) {
+        let State { map, leases, .. } = &mut self.state;
+        leases.hold(map.iter().map(|(key, entry)| (key, entry.lease)));
+    }
+
     fn frame(&mut self, frame: Frame) -> Result<(), &'static str> {
-        // Everything up to here is in the snapshot. Records of leases and compactions are as good twice.
+        // Everything up to here is in the snapshot. Records of leases and compactions are as good twice, but for the
+        // keys of a lease that was revoked and granted again: those are taken from the entries in the end.
         let known = self.state.revision;
         let mut next = frame.first_revision;
         for record in frame.records {

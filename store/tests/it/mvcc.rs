@@ -232,3 +232,47 @@ async fn an_api_servers_writes_and_a_foreign_clients_are_one_history() {
     let events = store.watch(KeyPrefix::root(), mine).await.unwrap().next().await.unwrap().events;
     assert_eq!(events.len(), 1, "the API server sees what lies below its root");
 }
+
+#[tokio::test]
+async fn a_lease_granted_again_before_a_snapshot_keeps_its_keys_after_a_restart() {
+    const LEASE: i64 = 7;
+    let dir = tempfile::tempdir().unwrap();
+    let eager = || Options { snapshot_after_bytes: 1, segment_bytes: 8 << 20, ..options() };
+    let store = EmbeddedStore::open(dir.path(), eager()).unwrap();
+    let change = async |decide: fn(&mut Txn<'_>)| {
+        let decide = move |txn: &mut Txn<'_>| {
+            decide(txn);
+            Ok::<_, ()>(txn.revision())
+        };
+        store.transact(decide).await.unwrap().unwrap()
+    };
+    change(|txn| txn.grant(LEASE, 60_000)).await;
+    change(|txn| assert!(txn.revoke(LEASE))).await;
+    change(|txn| txn.grant(LEASE, 60_000)).await;
+    let leased = change(|txn| drop(txn.put(foreign("k"), Bytes::from_static(b"x"), LEASE))).await;
+    // Until there is a snapshot with the key, in the segment where all of it stands.
+    let snapshot = || {
+        let names = fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        let revision = |name: String| u64::from_str_radix(name.strip_prefix("snapshot-")?, 16).ok();
+        names.filter_map(revision).max()
+    };
+    for n in 0..5_000 {
+        put(&store, n % 2, b"more log").await.unwrap();
+        if snapshot().is_some_and(|revision| revision >= leased) {
+            break;
+        }
+    }
+    assert!(snapshot().is_some_and(|revision| revision >= leased));
+    assert!(dir.path().join("log-0000000000000001").exists());
+    drop(store);
+    let read = store::Backup::read(dir.path()).unwrap();
+    let (file, to) = (dir.path().join("file"), dir.path().join("to"));
+    read.save(&file).unwrap();
+    store::restore(&file, &to).unwrap();
+    for dir in [dir.path(), &to] {
+        let store = EmbeddedStore::open(dir, eager()).unwrap();
+        let view = store.latest();
+        let keys: Vec<_> = view.leases().get(LEASE).unwrap().keys.iter().map(Key::to_string).collect();
+        assert_eq!(keys, ["k"]);
+    }
+}

@@ -20,9 +20,13 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::disk::{FileSystem, create_new_private, create_private_dir};
+use super::expiry::Deadlines;
 use super::frame::{u32_at, u64_at};
+use super::mvcc::Txn;
 use super::recovery::{self, FIRST_SEGMENT, FIRST_SEGMENT_BYTES, OpenError};
+use super::shared::State;
 use super::snapshot::{self, Snapshot};
+use super::transaction::Change;
 use super::{EmbeddedStore, segment};
 use crate::contract::Error;
 
@@ -95,12 +99,24 @@ impl BackupError {
 impl EmbeddedStore {
     /// What is stored now. Writes go on meanwhile.
     pub async fn backup(&self) -> Result<Backup, Error> {
-        self.transact(|txn| Ok::<_, Error>(Backup::new(txn.transaction.state().clone(), txn.deadlines.clone()))).await?
+        self.transact(|txn| Ok::<_, Error>(Backup::new(txn.transaction.state().clone(), deadlines(txn)))).await?
     }
 }
 
+/// The deadlines with what was written in the batch being decided, whose state the backup is of.
+fn deadlines(txn: &Txn<'_>) -> Deadlines {
+    let mut deadlines = txn.deadlines.clone();
+    for written in txn.transaction.changes().iter().filter_map(Change::written) {
+        match written.deadline_millis {
+            Some(deadline) => deadlines.insert(written.event.key.clone(), deadline),
+            None => deadlines.remove(&written.event.key),
+        };
+    }
+    deadlines
+}
+
 impl Backup {
-    fn new(state: super::shared::State, deadlines: super::expiry::Deadlines) -> Self {
+    fn new(state: State, deadlines: Deadlines) -> Self {
         Self { snapshot: Snapshot { state: Arc::new(state), deadlines, segment: FIRST_SEGMENT, bytes: 0 } }
     }
 

@@ -2,13 +2,16 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use store::{Backup, BackupError, EmbeddedStore, Expect, Key, KeyRange, OpenError, Options, Store, Txn, View, restore};
+use store::{
+    Backup, BackupError, EmbeddedStore, Error, Expect, Key, KeyRange, OpenError, Options, Store, Txn, View, restore,
+};
+use tokio::sync::oneshot;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::embedded::{key, open_to_others, options, put};
@@ -83,6 +86,43 @@ async fn the_time_to_live_goes_on_after_a_restore() {
     let gone = restored.get(&key(100)).await.unwrap().0;
     assert!(gone.is_none(), "{gone:?}");
     assert!(restored.latest().leases().get(LEASE).is_some(), "leases begin anew");
+}
+
+/// Has `first` and then a backup decided in one batch: the committer is held until both are queued.
+async fn backup_in_the_batch_of(store: &EmbeddedStore, first: impl Future<Output = Result<u64, Error>>) -> Backup {
+    let (started, is_held) = oneshot::channel();
+    let (release, held) = mpsc::channel::<()>();
+    let holding = store.transact(move |_| {
+        started.send(()).unwrap();
+        Ok::<_, Error>(held.recv().unwrap())
+    });
+    let queued = async {
+        is_held.await.unwrap();
+        let (written, backup, ()) = tokio::join!(first, store.backup(), async { release.send(()).unwrap() });
+        written.unwrap();
+        backup.unwrap()
+    };
+    let (held, backup) = tokio::join!(holding, queued);
+    held.unwrap().unwrap();
+    backup
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deadlines_of_the_batch_that_a_backup_is_in_are_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let late = || Options { clock: store::Clock::custom(|| 4_000_000_000_000), ..options() };
+    let ttl = Some(Duration::from_secs(600));
+    let store = filled(&dir.path().join("from")).await;
+    // The first expires that did not before, the second does not that did.
+    for (n, ttl, stays) in [(101, ttl, false), (100, None, true)] {
+        let (file, to) = (dir.path().join("file"), dir.path().join(format!("to-{n}")));
+        let put_it = store.put(key(n), Bytes::from_static(b"x"), Expect::Any, ttl);
+        backup_in_the_batch_of(&store, put_it).await.save(&file).unwrap();
+        restore(&file, &to).unwrap();
+        let restored = EmbeddedStore::open(&to, late()).unwrap();
+        put(&restored, 1, b"x").await.unwrap();
+        assert_eq!(restored.get(&key(n)).await.unwrap().0.is_some(), stays, "{n}");
+    }
 }
 
 #[tokio::test]
@@ -170,6 +210,16 @@ fn orphans(view: &View) -> Vec<String> {
     view.range(&everything()).filter(|entry| !held(entry.lease)).map(|entry| entry.key.to_string()).collect()
 }
 
+/// The keys of each lease, as the leases and as the entries say.
+fn held(view: &View) -> [Vec<(i64, String)>; 2] {
+    let by_lease = view.leases().iter().flat_map(|(id, lease)| lease.keys.iter().map(move |key| (id, key.to_string())));
+    let all = everything();
+    let leased = view.range(&all).filter(|entry| entry.lease != store::NO_LEASE);
+    let mut by_entry: Vec<_> = leased.map(|entry| (entry.lease, entry.key.to_string())).collect();
+    by_entry.sort();
+    [by_lease.collect(), by_entry]
+}
+
 /// Writes, deletes, grants and revokes until it is told to stop.
 async fn write_until(store: Arc<EmbeddedStore>, writer: usize, stop: Arc<AtomicBool>) {
     let mut n = 0;
@@ -232,6 +282,8 @@ async fn a_backup_taken_under_writers_is_one_revision() {
         let entries = |view: &View| view.range(&everything()).cloned().collect::<Vec<_>>();
         assert_eq!(entries(&restored.latest()), entries(&then), "as of {revision}, from inside: {inside}");
         assert_eq!(orphans(&restored.latest()), [""; 0], "their leases are not there");
+        let [by_lease, by_entry] = held(&restored.latest());
+        assert_eq!(by_lease, by_entry, "as of {revision}, from inside: {inside}");
         drop(restored);
         fs::remove_dir_all(to).unwrap();
     }

@@ -58,6 +58,9 @@ impl Builder<'_> {
         if let Some(previous) = seen.next() {
             status.last_state = Some(self.convert(container, previous, None).state.unwrap_or_default());
         }
+        if let Some(old) = old {
+            keep_messages(&mut status, old);
+        }
         if is_init && self.settle_init(container, &mut status) {
             return status;
         }
@@ -166,6 +169,21 @@ impl Builder<'_> {
             status.last_state = status.state.clone();
         }
         status.state = Some(waiting(&why.reason, Some(&why.message)));
+    }
+}
+
+/// What a container said at its end lies in its pod's directory, which goes when the pod is over: what was read before
+/// stays.
+fn keep_messages(status: &mut ContainerStatus, old: &ContainerStatus) {
+    let known = |id: &Option<String>| {
+        let states = [&old.state, &old.last_state].into_iter().flatten();
+        let mut ends = states.filter_map(|state| state.terminated.as_ref());
+        ends.find(|end| id.is_some() && end.container_id == *id).and_then(|end| end.message.clone())
+    };
+    for end in [&mut status.state, &mut status.last_state].into_iter().flatten().filter_map(|s| s.terminated.as_mut()) {
+        if end.message.is_none() {
+            end.message = known(&end.container_id);
+        }
     }
 }
 

@@ -160,3 +160,33 @@ fn completion() {
     assert_eq!(terminated.reason.as_deref(), Some("Completed"));
     assert_eq!(terminated.finished_at, Some(Time(Timestamp::from_second(4).unwrap())));
 }
+
+#[test]
+fn last_words_outlive_the_file_that_they_were_read_from() {
+    let pod = pod(json!({"containers": [{"name": "c"}], "restartPolicy": "Never"}));
+    let generated = |old: &PodStatus, id: &str, message: &str| {
+        let mut seen = container(&pod, "c", State::Exited, 1);
+        (seen.id, seen.message) = (id.into(), message.into());
+        generate(&Inputs {
+            pod: &pod,
+            old,
+            observed: &PodObserved { sandboxes: vec![sandbox(true)], containers: vec![seen] },
+            waiting: &std::collections::HashMap::new(),
+            readiness: &NoProbes,
+            verdict: None,
+            actuated: None,
+            resize: &crate::worker::Progress::default(),
+            is_terminal: true,
+            host_ips: &[],
+            now: Timestamp::from_second(100).unwrap(),
+        })
+    };
+    let message = |status: &PodStatus| {
+        let state = status.container_statuses.as_ref().unwrap()[0].state.clone();
+        state.unwrap().terminated.unwrap().message
+    };
+    let first = generated(&PodStatus::default(), "1", "why");
+    assert_eq!(message(&generated(&first, "1", "")).as_deref(), Some("why"));
+    assert_eq!(message(&generated(&first, "1", "new")).as_deref(), Some("new"));
+    assert_eq!(message(&generated(&first, "2", "")), None, "another container's words are not its own");
+}

@@ -49,7 +49,11 @@ pub(super) async fn show(containerd: &Containerd, image: &str, owner: &str, targ
 
 /// Removes the views of an owner. Their mounts have to be gone.
 pub(super) async fn forget(containerd: &Containerd, owner: &str) -> Result<(), Error> {
-    let snapshotter = snapshotter(containerd).await?;
+    let snapshotter = match snapshotter(containerd).await {
+        // Without its name no view could be made.
+        Err(Error::Incomplete { .. }) => return Ok(()),
+        known => known?,
+    };
     let mut snapshots = SnapshotsClient::new(containerd.channel());
     let filters = vec![format!("labels.{OWNER_LABEL:?}=={owner:?}")];
     let list = ListSnapshotsRequest { snapshotter: snapshotter.clone(), filters };
@@ -74,8 +78,20 @@ pub(super) async fn forget(containerd: &Containerd, owner: &str) -> Result<(), E
 async fn snapshotter(containerd: &Containerd) -> Result<String, Error> {
     let answer = containerd.cri().status(v1::StatusRequest { verbose: true }).await;
     let info = answer.map_err(|status| Error::rpc("status", &status))?.into_inner().info;
-    let name = text(&info, "config", "/containerd/snapshotter");
-    name.ok_or(Error::Incomplete { operation: "status", missing: "the snapshotter" })
+    if let Some(name) = text(&info, "config", "/containerd/snapshotter") {
+        return Ok(name);
+    }
+    // Newer ones do not say it there. Where images lie, they say: below `<root>/io.containerd.snapshotter.v1.<name>`.
+    let answer = containerd.image_service().image_fs_info(v1::ImageFsInfoRequest {}).await;
+    let systems = answer.map_err(|status| Error::rpc("image fs info", &status))?.into_inner().image_filesystems;
+    let mut places = systems.iter().filter_map(|system| Some(system.fs_id.as_ref()?.mountpoint.as_str()));
+    let name = places.find_map(of_place);
+    name.ok_or(Error::Incomplete { operation: "image fs info", missing: "the snapshotter" })
+}
+
+fn of_place(path: &str) -> Option<String> {
+    let parts = path.split('/').filter_map(|part| part.strip_prefix("io.containerd.snapshotter.v1."));
+    parts.last().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
 /// The snapshot that holds all of an image's layers.
@@ -131,6 +147,18 @@ mod tests {
         assert_eq!(given(&["ro", "rbind"]), (MsFlags::MS_RDONLY | MsFlags::MS_BIND | MsFlags::MS_REC, String::new()));
         let (flags, data) = given(&["index=off", "lowerdir=/a:/b"]);
         assert_eq!((flags, data.as_str()), (MsFlags::empty(), "index=off,lowerdir=/a:/b"));
+    }
+
+    #[test]
+    fn a_snapshotter_by_where_images_lie() {
+        for (path, expected) in [
+            ("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs", Some("overlayfs")),
+            ("/data/io.containerd.snapshotter.v1.native/snapshots", Some("native")),
+            ("/data/io.containerd.snapshotter.v1.", None),
+            ("/var/lib/containerd", None),
+        ] {
+            assert_eq!(of_place(path).as_deref(), expected, "{path}");
+        }
     }
 
     #[test]

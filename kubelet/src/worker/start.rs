@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cri::v1;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 use reconcile::EventType;
 
 use super::{RETRY, Worker, hooks};
@@ -189,10 +189,17 @@ impl Worker {
         ips: &[String],
     ) -> Result<Vec<v1::Mount>, String> {
         let directory = volumes::pod_directory(&self.kubelet.config.root_dir, &self.uid);
+        if let Some(device) = container.volume_devices.iter().flatten().next() {
+            return Err(format!(
+                "volume {:?} is wanted as a block device, which this node does not support",
+                device.name
+            ));
+        }
         let mut mounts = Vec::new();
         for (index, wanted) in container.volume_mounts.iter().flatten().enumerate() {
             let missing =
                 || format!("cannot find volume {:?} to mount into container {:?}", wanted.name, container.name);
+            check_recursion(wanted)?;
             let volume = context.volumes.get(&wanted.name).ok_or_else(missing)?;
             let expanded =
                 wanted.sub_path_expr.as_deref().filter(|expr| !expr.is_empty()).map(|expr| expand_path(expr, env));
@@ -308,7 +315,30 @@ fn expand_path(expression: &str, env: &std::collections::BTreeMap<String, String
     }
 }
 
-fn mount(wanted: &k8s_openapi::api::core::v1::VolumeMount, host_path: &Path, read_only: bool) -> v1::Mount {
+/// What is mounted below a read-only volume stays writable on this node: who insists on more is told so.
+fn check_recursion(wanted: &VolumeMount) -> Result<(), String> {
+    let refuse = |why: String| {
+        let name = &wanted.name;
+        Err(format!(
+            "failed to resolve recursive read-only mode: volume {name:?} requested recursive read-only mode, but it is {why}"
+        ))
+    };
+    let mode = wanted.recursive_read_only.as_deref().unwrap_or("Disabled");
+    match (mode, wanted.mount_propagation.as_deref().unwrap_or("None")) {
+        ("Disabled", _) => Ok(()),
+        ("IfPossible" | "Enabled", _) if !wanted.read_only.unwrap_or(false) => refuse("not read-only".into()),
+        ("IfPossible" | "Enabled", propagation) if propagation != "None" => {
+            refuse(format!("not compatible with propagation {propagation:?}"))
+        }
+        ("IfPossible", _) => Ok(()),
+        ("Enabled", _) => refuse("not supported by the runtime".into()),
+        (other, _) => {
+            Err(format!("failed to resolve recursive read-only mode: unknown recursive read-only mode {other:?}"))
+        }
+    }
+}
+
+fn mount(wanted: &VolumeMount, host_path: &Path, read_only: bool) -> v1::Mount {
     let propagation = match wanted.mount_propagation.as_deref() {
         Some("HostToContainer") => v1::MountPropagation::PropagationHostToContainer,
         Some("Bidirectional") => v1::MountPropagation::PropagationBidirectional,
@@ -345,4 +375,36 @@ fn termination_mount(container: &Container, directory: &Path) -> Result<Option<v
         selinux_relabel: true,
         ..v1::Mount::default()
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recursive_read_only_mounts() {
+        let wanted = |mode: Option<&str>, read_only, propagation: Option<&str>| VolumeMount {
+            name: "v".into(),
+            read_only: Some(read_only),
+            recursive_read_only: mode.map(str::to_owned),
+            mount_propagation: propagation.map(str::to_owned),
+            ..VolumeMount::default()
+        };
+        for (mount, refused) in [
+            (wanted(None, false, None), None),
+            (wanted(Some("Disabled"), true, None), None),
+            (wanted(Some("IfPossible"), true, Some("None")), None),
+            (wanted(Some("IfPossible"), false, None), Some("but it is not read-only")),
+            (wanted(Some("Enabled"), true, None), Some("but it is not supported by the runtime")),
+            (
+                wanted(Some("Enabled"), true, Some("Bidirectional")),
+                Some("but it is not compatible with propagation \"Bidirectional\""),
+            ),
+            (wanted(Some("x"), true, None), Some("unknown recursive read-only mode \"x\"")),
+        ] {
+            let outcome = check_recursion(&mount).err();
+            assert_eq!(outcome.is_some(), refused.is_some(), "{mount:?}");
+            assert!(outcome.unwrap_or_default().ends_with(refused.unwrap_or_default()), "{mount:?}");
+        }
+    }
 }

@@ -50,15 +50,34 @@ pub(crate) fn empty_dir_path(root: &Path, uid: &str, name: &str) -> PathBuf {
     directory(root, uid, "empty-dir", name)
 }
 
-/// Makes or refreshes every volume. Idempotent.
-pub(crate) async fn prepare(kubelet: &Kubelet, pod: &Pod, pod_ips: &[String]) -> Result<Volumes, Failure> {
-    let mut volumes = Volumes::new();
+/// Makes or refreshes every volume. Idempotent. One that fails stays as it is `known`, and keeps no other from being
+/// refreshed; the first failure is told.
+pub(crate) async fn prepare(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    pod_ips: &[String],
+    known: Option<&Volumes>,
+) -> (Volumes, Option<Failure>) {
+    let mut outcomes = Vec::new();
     for volume in pod::spec(pod).volumes.iter().flatten() {
-        let mounted = one(kubelet, pod, volume, pod_ips).await;
-        let mounted = mounted.map_err(|reason| Failure { volume: volume.name.clone(), reason })?;
-        volumes.insert(volume.name.clone(), mounted);
+        outcomes.push((volume.name.clone(), one(kubelet, pod, volume, pod_ips).await));
     }
-    Ok(volumes)
+    settle(outcomes, known)
+}
+
+fn settle(outcomes: Vec<(String, Result<Mounted, String>)>, known: Option<&Volumes>) -> (Volumes, Option<Failure>) {
+    let mut volumes = Volumes::new();
+    let mut first = None;
+    for (volume, outcome) in outcomes {
+        let stays = known.and_then(|known| known.get(&volume)).cloned();
+        if let Some(mounted) = outcome.as_ref().ok().cloned().or(stays) {
+            volumes.insert(volume.clone(), mounted);
+        }
+        if let Err(reason) = outcome {
+            first = first.or(Some(Failure { volume, reason }));
+        }
+    }
+    (volumes, first)
 }
 
 async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, pod_ips: &[String]) -> Result<Mounted, String> {
@@ -100,7 +119,6 @@ async fn image(kubelet: &Kubelet, pod: &Pod, name: &str, source: &ImageVolumeSou
     if mount::is_mounted(&path).map_err(|error| format!("read the mounts: {error}"))? {
         return Ok(Mounted { path, read_only: true });
     }
-    std::fs::create_dir_all(&path).map_err(|error| format!("make {}: {error}", path.display()))?;
     // Images are got for containers: this one has nothing else.
     let container = Container {
         image: source.reference.clone(),
@@ -111,6 +129,7 @@ async fn image(kubelet: &Kubelet, pod: &Pod, name: &str, source: &ImageVolumeSou
     let wanted = Wanted { pod, container: &container, sandbox: None };
     let present = kubelet.images.ensure(&wanted, &kubelet.objects, &events).await;
     let present = present.map_err(|why| format!("{}: {}", why.reason, why.message))?;
+    std::fs::create_dir_all(&path).map_err(|error| format!("make {}: {error}", path.display()))?;
     let mounted = kubelet.runtime.mount_image(&present.reference, uid, &path).await;
     mounted.map_err(|error| match std::error::Error::source(&error) {
         Some(cause) => format!("{error}: {cause}"),
@@ -151,4 +170,25 @@ async fn claimed(
         return Ok(Mounted { path, read_only });
     }
     Err(format!("persistent volume {bound:?} is of a kind that this node does not support"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_that_fails_holds_up_no_other() {
+        let at = |path: &str| Mounted { path: path.into(), read_only: true };
+        let known = Volumes::from([("config".to_owned(), at("/old")), ("token".to_owned(), at("/old"))]);
+        let outcomes = || {
+            let failed = |name: &str| (name.to_owned(), Err(format!("{name} not found")));
+            vec![failed("config"), ("token".to_owned(), Ok(at("/new"))), failed("other")]
+        };
+        let (volumes, failure) = settle(outcomes(), Some(&known));
+        assert_eq!(volumes["config"].path, Path::new("/old"));
+        assert_eq!(volumes["token"].path, Path::new("/new"));
+        assert_eq!(failure.unwrap().volume, "config");
+        let (volumes, _) = settle(outcomes(), None);
+        assert_eq!(volumes.keys().collect::<Vec<_>>(), ["token"]);
+    }
 }

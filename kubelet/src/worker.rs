@@ -286,18 +286,17 @@ impl Worker {
     }
 
     async fn prepare_volumes(&mut self, pod: &Arc<Pod>, ips: &[String]) -> Result<Volumes, Duration> {
-        let failure = match volumes::prepare(&self.kubelet, pod, ips).await {
-            Ok(volumes) => {
-                self.mount_failures = 0;
-                self.volumes = Some(volumes.clone());
-                return Ok(volumes);
-            }
-            Err(failure) => failure,
+        let (volumes, failure) = volumes::prepare(&self.kubelet, pod, ips, self.volumes.as_ref()).await;
+        let Some(failure) = failure else {
+            self.mount_failures = 0;
+            self.volumes = Some(volumes.clone());
+            return Ok(volumes);
         };
         self.events(pod).pod(EventType::Warning, "FailedMount", &failure.to_string());
         // What its containers have already been started with is there still, and is what they are started with again.
-        if let Some(volumes) = &self.volumes {
-            return Ok(volumes.clone());
+        if self.volumes.is_some() {
+            self.volumes = Some(volumes.clone());
+            return Ok(volumes);
         }
         let delay = RETRY_MOUNT * (1 << self.mount_failures.min(5));
         self.mount_failures += 1;

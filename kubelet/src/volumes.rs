@@ -97,7 +97,11 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, pod_ips: &[String]) 
         return image(kubelet, pod, &volume.name, source).await;
     }
     if let Some(claim) = &volume.persistent_volume_claim {
-        return claimed(kubelet, pod, &claim.claim_name, claim.read_only.unwrap_or(false), group).await;
+        return claim::mount(kubelet, pod, volume, &claim.claim_name, claim.read_only.unwrap_or(false)).await;
+    }
+    if volume.ephemeral.is_some() {
+        let name = format!("{}-{}", pod::name(pod), volume.name);
+        return claim::mount(kubelet, pod, volume, &name, false).await;
     }
     let Some(plugin) = payload::plugin(volume) else {
         return Err(format!("volume plug-in of {:?} is not supported by this node", volume.name));
@@ -147,29 +151,6 @@ pub(crate) async fn tear_down(kubelet: &Kubelet, uid: &str) -> std::io::Result<(
         kubelet.runtime.forget_image_mounts(uid).await.map_err(std::io::Error::other)?;
     }
     mount::unmount_all(&directory)
-}
-
-/// A claim bound to a volume that lies on this host.
-async fn claimed(
-    kubelet: &Kubelet,
-    pod: &Pod,
-    name: &str,
-    read_only: bool,
-    group: Option<i64>,
-) -> Result<Mounted, String> {
-    let volume = claim::resolve(kubelet, pod, name).await?;
-    let bound = volume.metadata.name.unwrap_or_default();
-    let spec = volume.spec.unwrap_or_default();
-    if let Some(source) = &spec.host_path {
-        mount::host_path(source)?;
-        return Ok(Mounted { path: source.path.clone().into(), read_only });
-    }
-    if let Some(source) = &spec.local {
-        let path = PathBuf::from(&source.path);
-        ownership::set_group(&path, group, read_only).map_err(|error| error.to_string())?;
-        return Ok(Mounted { path, read_only });
-    }
-    Err(format!("persistent volume {bound:?} is of a kind that this node does not support"))
 }
 
 #[cfg(test)]

@@ -1,28 +1,82 @@
 //! Claims of a pod, and whether what they name is really theirs: whoever may write a claim must not get at any volume
 //! by its name alone.
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use std::path::PathBuf;
 
+use k8s_openapi::api::core::v1::{Container, PersistentVolume, PersistentVolumeClaim, Pod, Volume};
+
+use super::{Mounted, mount, ownership};
 use crate::kubelet::Kubelet;
 use crate::objects::api_message;
 use crate::pod;
 
+const FILESYSTEM: &str = "Filesystem";
 const PROTECTION: &str = "kubernetes.io/pvc-protection";
 
+/// The volume of a claim, when it lies on this host.
+pub(super) async fn mount(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    volume: &Volume,
+    name: &str,
+    read_only: bool,
+) -> Result<Mounted, String> {
+    let bound = resolve(kubelet, pod, name, volume.ephemeral.is_some()).await?;
+    let spec = bound.spec.unwrap_or_default();
+    check_mode(pod, &volume.name, spec.volume_mode.as_deref().unwrap_or(FILESYSTEM))?;
+    if let Some(source) = &spec.host_path {
+        mount::host_path(source)?;
+        return Ok(Mounted { path: source.path.clone().into(), read_only });
+    }
+    let Some(source) = &spec.local else {
+        let name = bound.metadata.name.unwrap_or_default();
+        return Err(format!("persistent volume {name:?} is of a kind that this node does not support"));
+    };
+    let path = PathBuf::from(&source.path);
+    let group = pod::spec(pod).security_context.as_ref().and_then(|context| context.fs_group);
+    ownership::set_group(&path, group, read_only).map_err(|error| error.to_string())?;
+    Ok(Mounted { path, read_only })
+}
+
+/// Block devices are not given to containers: they must not start as if they had got one.
+fn check_mode(pod: &Pod, volume: &str, mode: &str) -> Result<(), String> {
+    let ephemeral: Vec<Container> = pod::ephemeral_containers(pod).iter().map(pod::ephemeral_as_container).collect();
+    let containers = || pod::all_containers(pod).chain(&ephemeral);
+    let mounted = containers().any(|c| c.volume_mounts.iter().flatten().any(|mount| mount.name == volume));
+    let device = containers().any(|c| c.volume_devices.iter().flatten().any(|device| device.name == volume));
+    let mismatch = |list: &str| Err(format!("volume {volume} has volumeMode {mode}, but is specified in {list}"));
+    match mode == FILESYSTEM {
+        false if mounted => mismatch("volumeMounts"),
+        true if device => mismatch("volumeDevices"),
+        false => Err(format!("volume {volume} has volumeMode {mode}, which this node does not support")),
+        true => Ok(()),
+    }
+}
+
 /// The volume that the pod's claim of this name is bound to.
-pub(super) async fn resolve(kubelet: &Kubelet, pod: &Pod, name: &str) -> Result<PersistentVolume, String> {
+async fn resolve(kubelet: &Kubelet, pod: &Pod, name: &str, is_own: bool) -> Result<PersistentVolume, String> {
     let namespace = pod::namespace(pod);
     let failed = |why: String| format!("error processing PVC {namespace}/{name}: {why}");
     let claims: kube::Api<PersistentVolumeClaim> = kube::Api::namespaced(kubelet.client.clone(), namespace);
     let fetched = |error: kube::Error| failed(format!("failed to fetch PVC from API server: {}", api_message(&error)));
     let claim = claims.get(name).await.map_err(fetched)?;
     let bound = bound_to(&claim).map_err(failed)?;
+    if is_own && !is_controlled_by(&claim, pod) {
+        let pod = pod::name(pod);
+        return Err(format!("PVC {namespace}/{name} was not created for pod {namespace}/{pod} (pod is not owner)"));
+    }
     let volumes: kube::Api<PersistentVolume> = kube::Api::all(kubelet.client.clone());
     let volume = volumes.get(bound).await;
     let volume =
         volume.map_err(|error| format!("failed to fetch PV {bound} from API server: {}", api_message(&error)))?;
     check_volume(&volume, &claim)?;
     Ok(volume)
+}
+
+/// The claim was made for an ephemeral volume of the pod. One that only has its name is somebody else's.
+fn is_controlled_by(claim: &PersistentVolumeClaim, pod: &Pod) -> bool {
+    let mut owners = claim.metadata.owner_references.iter().flatten();
+    owners.any(|owner| owner.controller == Some(true) && !owner.uid.is_empty() && owner.uid == pod::uid(pod))
 }
 
 /// The name of the volume that the claim is bound to.
@@ -80,6 +134,33 @@ mod tests {
         ] {
             let claim = claim(metadata.clone(), volume, phase);
             assert_eq!(bound_to(&claim), expected.map_err(str::to_owned), "{metadata} {volume} {phase}");
+        }
+    }
+
+    #[test]
+    fn the_claim_of_an_ephemeral_volume_belongs_to_the_pod() {
+        let pod = crate::pod::tests::pod(json!({"containers": []}));
+        let owner = |uid: &str, controller: bool| json!([{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid, "controller": controller}]);
+        for (owners, ok) in
+            [(owner("u1", true), true), (owner("u1", false), false), (owner("u2", true), false), (json!([]), false)]
+        {
+            let claim = claim(json!({"ownerReferences": owners}), "v", "Bound");
+            assert_eq!(is_controlled_by(&claim, &pod), ok, "{owners}");
+        }
+    }
+
+    #[test]
+    fn block_devices_are_refused() {
+        let mounted = json!({"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+        let device = json!({"name": "c", "volumeDevices": [{"name": "v", "devicePath": "/dev/v"}]});
+        for (container, mode, expected) in [
+            (&mounted, "Filesystem", None),
+            (&mounted, "Block", Some("volume v has volumeMode Block, but is specified in volumeMounts")),
+            (&device, "Filesystem", Some("volume v has volumeMode Filesystem, but is specified in volumeDevices")),
+            (&device, "Block", Some("volume v has volumeMode Block, which this node does not support")),
+        ] {
+            let pod = crate::pod::tests::pod(json!({"containers": [container]}));
+            assert_eq!(check_mode(&pod, "v", mode).err().as_deref(), expected, "{container} {mode}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{Container, PersistentVolume, PersistentVolumeClaim, Pod, Volume};
 
-use super::{Mounted, mount, ownership};
+use super::{Mounted, mount, ownership, pod_directory};
 use crate::kubelet::Kubelet;
 use crate::objects::api_message;
 use crate::pod;
@@ -33,9 +33,20 @@ pub(super) async fn mount(
         return Err(format!("persistent volume {name:?} is of a kind that this node does not support"));
     };
     let path = PathBuf::from(&source.path);
-    let group = pod::spec(pod).security_context.as_ref().and_then(|context| context.fs_group);
-    ownership::set_group(&path, group, read_only).map_err(|error| error.to_string())?;
+    hand_over(kubelet, pod, &volume.name, path.clone(), read_only).await?;
     Ok(Mounted { path, read_only })
+}
+
+/// Gives the volume to the pod's group, once in the pod's life: it may hold very many files.
+async fn hand_over(kubelet: &Kubelet, pod: &Pod, volume: &str, path: PathBuf, read_only: bool) -> Result<(), String> {
+    let context = pod::spec(pod).security_context.as_ref();
+    let Some(group) = context.and_then(|context| context.fs_group) else { return Ok(()) };
+    let policy = context.and_then(|context| context.fs_group_change_policy.as_deref());
+    let only_on_mismatch = policy == Some("OnRootMismatch");
+    let marker = pod_directory(&kubelet.config.root_dir, pod::uid(pod)).join("volume-groups").join(volume);
+    let work = move || ownership::set_group_once(&marker, &path, group, read_only, only_on_mismatch);
+    let outcome = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
+    outcome.map_err(|error| format!("applyFSGroup failed for vol {volume}: {error}"))
 }
 
 /// Block devices are not given to containers: they must not start as if they had got one.

@@ -13,7 +13,6 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -169,7 +168,13 @@ impl Backup {
     }
 
     fn write_file(&self, path: &Path) -> io::Result<()> {
-        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        // What an earlier backup left behind, or a link that somebody laid there, is not written to.
+        if let Err(error) = fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        let file = create_new_private(path)?;
         self.write(&mut BufWriter::with_capacity(BUFFER_BYTES, &file))?;
         file.sync_all()
     }

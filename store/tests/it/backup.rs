@@ -1,6 +1,7 @@
 //! Backups: what is in them, what is refused, and that one taken under writers is what there was at one moment.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -123,6 +124,23 @@ async fn deadlines_of_the_batch_that_a_backup_is_in_are_in_it() {
         put(&restored, 1, b"x").await.unwrap();
         assert_eq!(restored.get(&key(n)).await.unwrap().0.is_some(), stays, "{n}");
     }
+}
+
+#[tokio::test]
+async fn a_backup_is_not_written_to_what_lies_in_its_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, way, other) = (dir.path().join("file"), dir.path().join("file.unfinished"), dir.path().join("other"));
+    fs::write(&other, "another's").unwrap();
+    std::os::unix::fs::symlink(&other, &way).unwrap();
+    let backup = filled(&dir.path().join("from")).await.backup().await.unwrap();
+    backup.save(&file).unwrap();
+    assert_eq!(fs::read(&other).unwrap(), b"another's");
+    // A leftover that anybody may read is not filled either.
+    fs::write(&way, "left").unwrap();
+    fs::set_permissions(&way, fs::Permissions::from_mode(0o644)).unwrap();
+    backup.save(&file).unwrap();
+    assert_eq!(fs::symlink_metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!way.exists());
 }
 
 #[tokio::test]

@@ -1,7 +1,13 @@
 //! Requests of pods for certificates.
 
+mod status;
+#[cfg(test)]
+mod tests;
+
 use api::Value;
-use api::field::{FieldErrors, Path};
+use api::field::{ErrorKind, FieldErrors, Path};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -20,6 +26,8 @@ const UID_MAX: usize = 128;
 const SHORTEST: i64 = 3600;
 const LONGEST: i64 = 91 * 86_400;
 const LONGEST_OF_OURS: i64 = 86_400;
+/// What a key or a request for it may have, decoded.
+const KEY_MAX: usize = 10 * 1024;
 
 impl Strategy for PodCertificateRequest {
     fn allow_unconditional_update(&self) -> bool {
@@ -60,6 +68,10 @@ impl Strategy for PodCertificateRequest {
             }
             Some(_) => {}
         }
+        // Without a time, upstream looks no further.
+        if opt_int(spec, "maxExpirationSeconds").is_some() {
+            key(spec, &path, errors);
+        }
     }
 
     fn prepare_update(&self, new: &mut Value, old: &Value, _request: &Request<'_>) {
@@ -72,6 +84,17 @@ impl Strategy for PodCertificateRequest {
 
     fn prepare_subresource(&self, _subresource: &str, new: &mut Value, old: &Value, _request: &Request<'_>) {
         keep_all_but_status(new, old);
+    }
+
+    fn validate_subresource(
+        &self,
+        _subresource: &str,
+        new: &Value,
+        old: &Value,
+        request: &Request<'_>,
+        errors: &mut FieldErrors,
+    ) {
+        status::validate(new, old, request.now, errors);
     }
 
     fn selectable_fields(&self) -> &'static [&'static str] {
@@ -91,5 +114,25 @@ impl Strategy for PodCertificateRequest {
             json!(state.unwrap_or("Pending")),
             json!(rows::labels(spec, "unverifiedUserAnnotations")),
         ])
+    }
+}
+
+/// The key comes in one of two forms. That its owner has it is not looked at here.
+fn key(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let given = |field: &&str| !text(spec, field).is_empty();
+    let (stub, keys) = (["stubPKCS10Request"], ["pkixPublicKey", "proofOfPossession"]);
+    let form: &[&str] = match (stub.iter().any(given), keys.iter().filter(|field| given(field)).count()) {
+        (true, 0) => &stub,
+        (false, 2) => &keys,
+        _ => {
+            let detail = "exactly one of (stubPKCS10Request) or (pkixPublicKey, proofOfPossession) must be set";
+            errors.push(ErrorKind::Invalid, path, format!("Invalid value: {detail}"));
+            return;
+        }
+    };
+    // The schema has already seen that they decode.
+    let is_long = |field: &&&str| STANDARD.decode(text(spec, field)).is_ok_and(|bytes| bytes.len() > KEY_MAX);
+    if let Some(field) = form.iter().find(is_long) {
+        errors.too_long(&path.child(field), KEY_MAX);
     }
 }

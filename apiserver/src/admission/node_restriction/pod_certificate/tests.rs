@@ -35,6 +35,13 @@ async fn uid(server: &Server, path: &str, object: Value) -> String {
     meta::uid(&made.body).to_owned()
 }
 
+fn pod(name: &str, node: &str, annotations: &Value) -> Value {
+    let source = json!({"podCertificate": {"signerName": SIGNER, "keyType": "ED25519", "credentialBundlePath": "c"}});
+    json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": name, "annotations": annotations}, "spec": {
+        "nodeName": node, "serviceAccountName": "s", "containers": [{"name": "c", "image": "i"}],
+        "volumes": [{"name": "v", "projected": {"sources": [source]}}]}})
+}
+
 /// A node with a pod that names the signer, and the request that it may make.
 async fn scene() -> (Server, Value) {
     let server = server_with(Vec::new()).await;
@@ -42,10 +49,7 @@ async fn scene() -> (Server, Value) {
         uid(&server, "/api/v1/nodes", json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": "a"}})).await;
     let account = json!({"kind": "ServiceAccount", "apiVersion": "v1", "metadata": {"name": "s"}});
     let account = uid(&server, "/api/v1/namespaces/default/serviceaccounts", account).await;
-    let source = json!({"podCertificate": {"signerName": SIGNER, "keyType": "ED25519", "credentialBundlePath": "c"}});
-    let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p"}, "spec": {
-        "nodeName": "a", "serviceAccountName": "s", "containers": [{"name": "c", "image": "i"}],
-        "volumes": [{"name": "v", "projected": {"sources": [source]}}]}});
+    let pod = pod("p", "a", &json!({}));
     let pod = uid(&server, "/api/v1/namespaces/default/pods", pod).await;
     let request = json!({"metadata": {"generateName": "req-", "namespace": "default"}, "spec": {
         "signerName": SIGNER, "podName": "p", "podUID": pod, "serviceAccountName": "s", "serviceAccountUID": account,
@@ -54,6 +58,16 @@ async fn scene() -> (Server, Value) {
 }
 
 async fn ask(server: &Server, authorizer: Union, node: &str, request: &Value) -> Result<(), Status> {
+    write(server, authorizer, (node, Operation::Create, ""), request).await
+}
+
+/// A node's write on a request, or on a part of it.
+async fn write(
+    server: &Server,
+    authorizer: Union,
+    (node, operation, part): (&str, Operation, &str),
+    request: &Value,
+) -> Result<(), Status> {
     let objects = Handle::default();
     objects.bind(server.registry.clone());
     let plugin = NodeRestriction::new(objects, authorizer);
@@ -63,7 +77,7 @@ async fn ask(server: &Server, authorizer: Union, node: &str, request: &Value) ->
         version: "v1".to_owned(),
         namespace: "default".to_owned(),
         resource: "podcertificaterequests".to_owned(),
-        subresource: String::new(),
+        subresource: part.to_owned(),
         name: String::new(),
         tail: String::new(),
     };
@@ -71,7 +85,7 @@ async fn ask(server: &Server, authorizer: Union, node: &str, request: &Value) ->
         context: &context(node),
         path: &path,
         kind: "PodCertificateRequest",
-        operation: Operation::Create,
+        operation,
         object: Some(request.clone()),
         old: None,
         dry_run: false,
@@ -112,4 +126,39 @@ async fn a_node_asks_for_its_own_pods_and_nothing_else() {
     request["spec"]["signerName"] = json!("example.com/other");
     let everything = Union::new(vec![("all", Arc::new(AlwaysAllow))]);
     ask(&server, everything, "a", &request).await.expect("it has the permission to ask for others");
+}
+
+#[tokio::test]
+async fn a_node_asks_for_no_pod_of_another_and_for_no_mirror() {
+    let (server, good) = scene().await;
+    for (name, node, annotations, expected) in [
+        ("elsewhere", "b", json!({}), "is not running on node \"a\" named in the PodCertificateRequest"),
+        ("nowhere", "", json!({}), "is not running on node \"a\" named in the PodCertificateRequest"),
+        ("mirror", "a", json!({MIRROR: "m"}), "pod \"default/mirror\" is a mirror pod"),
+    ] {
+        let made = uid(&server, "/api/v1/namespaces/default/pods", pod(name, node, &annotations)).await;
+        let mut request = good.clone();
+        request["spec"]["podName"] = json!(name);
+        request["spec"]["podUID"] = json!(made);
+        let everything = Union::new(vec![("all", Arc::new(AlwaysAllow))]);
+        let refused = ask(&server, everything, "a", &request).await.unwrap_err();
+        assert!(refused.message.contains(expected), "{name}: {}", refused.message);
+        assert_eq!(refused.reason.code(), 403, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_only_makes_requests() {
+    let (server, good) = scene().await;
+    for (operation, part, expected) in [
+        (Operation::Update, "", "unexpected operation UPDATE"),
+        (Operation::Update, "status", "unexpected operation UPDATE"),
+        (Operation::Delete, "", "unexpected operation DELETE"),
+        (Operation::Create, "status", "unexpected subresource status"),
+    ] {
+        let everything = Union::new(vec![("all", Arc::new(AlwaysAllow))]);
+        let refused = write(&server, everything, ("a", operation, part), &good).await.unwrap_err();
+        assert!(refused.message.contains(expected), "{}", refused.message);
+        assert_eq!(refused.reason.code(), 403);
+    }
 }

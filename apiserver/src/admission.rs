@@ -12,6 +12,7 @@ mod namespace_lifecycle;
 mod node_restriction;
 mod persistent_volume_claim_resize;
 mod plugins;
+mod pod_certificates;
 mod pod_security;
 mod pod_topology_labels;
 mod priority;

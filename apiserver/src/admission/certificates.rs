@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::{Attributes, Operation, Plugin};
 use crate::authorize::{self, Authorizer as _, MASTERS, Resource, Target, Union};
 
-const GROUP: &str = "certificates.k8s.io";
+pub(super) const GROUP: &str = "certificates.k8s.io";
 const RESOURCE: &str = "certificatesigningrequests";
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
@@ -135,7 +135,7 @@ fn check(authorizer: &Union, attributes: &Attributes<'_>, verb: &str) -> Result<
 }
 
 /// The user has the verb on a signer, or on all of its domain.
-fn may(authorizer: &Union, attributes: &Attributes<'_>, verb: &str, signer: &str) -> bool {
+pub(super) fn may(authorizer: &Union, attributes: &Attributes<'_>, verb: &str, signer: &str) -> bool {
     let domain = signer.split('/').next().unwrap_or_default();
     let on = |name: &str| {
         let asked = Resource { group: GROUP, version: "*", resource: "signers", name, ..Resource::default() };
@@ -145,7 +145,7 @@ fn may(authorizer: &Union, attributes: &Attributes<'_>, verb: &str, signer: &str
     on(signer) || on(&format!("{domain}/*"))
 }
 
-fn signer(request: &Value) -> &str {
+pub(super) fn signer(request: &Value) -> &str {
     request.pointer("/spec/signerName").and_then(Value::as_str).unwrap_or_default()
 }
 

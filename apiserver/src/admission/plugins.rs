@@ -14,6 +14,7 @@ use super::limit_ranger::LimitRanger;
 use super::namespace_lifecycle::NamespaceLifecycle;
 use super::node_restriction::NodeRestriction;
 use super::persistent_volume_claim_resize::PersistentVolumeClaimResize;
+use super::pod_certificates::PodCertificateSigning;
 use super::pod_security::PodSecurity;
 use super::pod_topology_labels::PodTopologyLabels;
 use super::priority::Priority;
@@ -75,8 +76,8 @@ const WITHOUT_WORK: &[&str] = &[
     "ValidatingAdmissionWebhook",
 ];
 
-/// The plug-ins that run. Whether a role may grant what it grants is always looked at, and first: it is no plug-in of
-/// upstream's, but part of its storage.
+/// The plug-ins that run. Whether a role may grant what it grants and who signs for pods is always looked at, and first:
+/// those are no plug-ins of upstream's, but part of its storage.
 ///
 /// # Errors
 /// With the name of a plug-in that does not exist.
@@ -102,5 +103,6 @@ pub fn plugins(
     let parts = Parts { settings, objects, authorizer, tasks };
     let chosen = TABLE.iter().filter(|(name, by_default, _)| is_on(name, *by_default));
     let escalation: Arc<dyn Plugin> = Arc::new(RbacEscalation::new(rbac.clone(), authorizer.clone()));
-    Ok(std::iter::once(escalation).chain(chosen.map(|(_, _, make)| make(&parts))).collect())
+    let signing: Arc<dyn Plugin> = Arc::new(PodCertificateSigning(authorizer.clone()));
+    Ok([escalation, signing].into_iter().chain(chosen.map(|(_, _, make)| make(&parts))).collect())
 }

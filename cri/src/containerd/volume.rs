@@ -90,8 +90,8 @@ async fn snapshotter(containerd: &Containerd) -> Result<String, Error> {
 }
 
 fn of_place(path: &str) -> Option<String> {
-    let parts = path.split('/').filter_map(|part| part.strip_prefix("io.containerd.snapshotter.v1."));
-    parts.last().filter(|name| !name.is_empty()).map(str::to_owned)
+    let mut parts = path.split('/').filter_map(|part| part.strip_prefix("io.containerd.snapshotter.v1."));
+    parts.next_back().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
 /// The snapshot that holds all of an image's layers.

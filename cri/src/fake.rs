@@ -33,6 +33,7 @@ struct State {
     calls: Vec<String>,
     /// Answers of `exec_sync`, by first word of the command.
     exec: HashMap<String, v1::ExecSyncResponse>,
+    refuses_updates: bool,
 }
 
 impl State {
@@ -72,6 +73,11 @@ impl Fake {
     pub fn answer_exec(&self, word: &str, exit_code: i32, stdout: &str) {
         let answer = v1::ExecSyncResponse { exit_code, stdout: stdout.into(), stderr: Vec::new() };
         self.state.lock().exec.insert(word.to_owned(), answer);
+    }
+
+    /// Containers keep the resources that they have.
+    pub fn refuse_updates(&self) {
+        self.state.lock().refuses_updates = true;
     }
 
     /// Ends a container and tells subscribers.
@@ -265,7 +271,10 @@ impl Runtime for Fake {
 
     async fn update_container_resources(&self, id: &str, _: v1::LinuxContainerResources) -> Result<(), Error> {
         self.record(format!("update_container_resources {id}"));
-        Ok(())
+        match self.state.lock().refuses_updates {
+            true => Err(Error::rpc("fake", &tonic::Status::internal("no more than it has"))),
+            false => Ok(()),
+        }
     }
 
     async fn reopen_container_log(&self, id: &str) -> Result<(), Error> {

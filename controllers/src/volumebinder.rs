@@ -57,6 +57,7 @@ struct Controller {
     claims: Informer<PersistentVolumeClaim>,
     claims_by_volume: Index<String, PersistentVolumeClaim>,
     volumes: Informer<PersistentVolume>,
+    volumes_by_claim_uid: Index<String, PersistentVolume>,
     classes: Informer<StorageClass>,
     pods: Informer<Pod>,
     pods_by_claim: Index<Key, Pod>,
@@ -65,12 +66,14 @@ struct Controller {
 
 pub(crate) async fn run(context: Context) -> Result<(), Error> {
     let (claims, pods) = (context.informer::<PersistentVolumeClaim>(), context.informer::<Pod>());
+    let volumes = context.informer::<PersistentVolume>();
     let controller = Controller {
         client: context.client.clone(),
         recorder: context.recorder("persistentvolume-controller"),
         claims_by_volume: Index::new(&claims, |claim| vec![bind::volume_name(claim).to_owned()]),
         claims,
-        volumes: context.informer(),
+        volumes_by_claim_uid: Index::new(&volumes, |volume| volume::claim_uid(volume).into_iter().collect()),
+        volumes,
         classes: context.informer(),
         pods_by_claim: Index::new(&pods, protection::plan::claims_of),
         pods,
@@ -82,6 +85,9 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
         it.queue.add(Work::Claim(Key::of(&**claim)));
         let volume = claim.spec.as_ref().and_then(|spec| spec.volume_name.clone());
         volume.filter(|name| !name.is_empty()).into_iter().for_each(|name| it.queue.add(Work::Volume(name)));
+        if change.is_deleted() {
+            it.wake_volumes_of(claim);
+        }
     });
     let it = controller.clone();
     controller.volumes.handle(move |change| {
@@ -106,6 +112,14 @@ impl Controller {
         let named = bind::claim_ref(volume).map(volume::key_of);
         for key in naming.iter().map(|claim| Key::of(&**claim)).chain(named) {
             self.queue.add(Work::Claim(key));
+        }
+    }
+
+    /// A claim that goes before its binding is complete names no volume, but a volume may name it.
+    fn wake_volumes_of(&self, claim: &PersistentVolumeClaim) {
+        let uid = claim.metadata.uid.as_deref().unwrap_or_default();
+        for volume in self.volumes_by_claim_uid.get(uid) {
+            self.queue.add(Work::Volume(volume.name_any()));
         }
     }
 

@@ -27,8 +27,12 @@ pub(super) enum VolumeStep {
 
 /// The claim that the volume is bound to, not only kept for.
 pub(super) fn claim_of(volume: &PersistentVolume) -> Option<Key> {
-    let reference = claim_ref(volume).filter(|it| it.uid.as_ref().is_some_and(|uid| !uid.is_empty()))?;
-    Some(key_of(reference))
+    claim_uid(volume)?;
+    claim_ref(volume).map(key_of)
+}
+
+pub(super) fn claim_uid(volume: &PersistentVolume) -> Option<String> {
+    claim_ref(volume)?.uid.clone().filter(|uid| !uid.is_empty())
 }
 
 pub(super) fn key_of(claim: &ObjectReference) -> Key {

@@ -1,9 +1,9 @@
 //! Volumes and their claims: bound, kept while they are used, released.
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Event, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 
@@ -94,5 +94,32 @@ async fn a_claim_follows_the_fate_of_its_volume() {
     eventually("the claim is lost with its volume", || async { phase().await == "Lost" }).await;
     volumes.create(&PostParams::default(), &serde_json::from_value(volume).unwrap()).await.unwrap();
     eventually("the claim is bound to the restored volume", || async { phase().await == "Bound" }).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_whose_binding_was_never_completed_is_released() {
+    let Some(cluster) = Cluster::start("persistentvolume-binder").await else { return };
+    let volumes = Api::<PersistentVolume>::all(cluster.client.clone());
+    let (claims, events): (Api<PersistentVolumeClaim>, Api<Event>) = (cluster.api(), cluster.api());
+    let claim = json!({"metadata": {"name": "c"}, "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "",
+        "resources": {"requests": {"storage": "1Gi"}}}});
+    let claim = claims.create(&PostParams::default(), &serde_json::from_value(claim).unwrap()).await.unwrap();
+    // Another mode: the volume names the claim, but the claim will never name it.
+    let volume = json!({"metadata": {"name": "disk"}, "spec": {"accessModes": ["ReadWriteOnce"], "volumeMode": "Block",
+        "claimRef": {"namespace": "default", "name": "c", "uid": claim.uid()}, "capacity": {"storage": "1Gi"},
+        "persistentVolumeReclaimPolicy": "Retain", "local": {"path": "/disk"}, "nodeAffinity": {"required": {
+            "nodeSelectorTerms": [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "Exists"}]}]}}}});
+    volumes.create(&PostParams::default(), &serde_json::from_value(volume).unwrap()).await.unwrap();
+    eventually("the volume has been looked at", || async {
+        let events = events.list(&ListParams::default()).await.unwrap().items;
+        events.iter().any(|event| event.reason.as_deref() == Some("VolumeMismatch"))
+    })
+    .await;
+    delete(&claims, "c").await;
+    eventually("the volume is released", || async {
+        volumes.get("disk").await.unwrap().status.unwrap_or_default().phase.as_deref() == Some("Released")
+    })
+    .await;
     cluster.stop().await;
 }

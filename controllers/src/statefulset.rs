@@ -18,7 +18,7 @@ use kube::{
 use reconcile::{Change, EventType, Informer, Key, Queue, Recorder, controller_of};
 
 use self::{
-    plan::{Observed, Plan},
+    plan::{Observed, Plan, Steps},
     retention::Owners,
 };
 use crate::{
@@ -120,8 +120,8 @@ impl Controller {
             self.settle_claims(&set, &mine).await?;
         }
         let observed = Observed::new(&set, &history, mine, daemon::clock::now());
-        let Plan { status, create, delete, again } = plan::plan(&observed);
-        let acted = self.act(&set, create, delete).await;
+        let Plan { status, steps, again } = plan::plan(&observed);
+        let acted = self.act(&set, steps).await;
         self.write_status(&set, status).await?;
         self.clean_up(&set, &history, &observed).await?;
         match acted {
@@ -177,9 +177,9 @@ impl Controller {
     }
 
     /// Returns when to look again at what could not be made yet.
-    async fn act(&self, set: &StatefulSet, create: Vec<Pod>, delete: Vec<Arc<Pod>>) -> Result<Option<Duration>, Error> {
+    async fn act(&self, set: &StatefulSet, steps: Steps) -> Result<Option<Duration>, Error> {
         let mut waits = None;
-        for pod in create {
+        for pod in steps.create {
             if self.waits_for_claim(set, &pod) {
                 waits = Some(CLAIM_DELAY);
                 continue;
@@ -187,7 +187,10 @@ impl Controller {
             self.create_claims(set, &pod).await?;
             self.create(set, &pod).await?;
         }
-        for pod in delete {
+        for pod in steps.provide {
+            self.create_claims(set, &pod).await?;
+        }
+        for pod in steps.delete {
             self.delete(set, &pod).await?;
         }
         Ok(waits)
@@ -198,15 +201,20 @@ impl Controller {
         let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
         for claim in pod::claims(set, pod) {
             let name = claim.name_any();
-            if self.claims.get(namespace, &name).is_some() {
-                continue;
+            match self.claims.get(namespace, &name) {
+                None => {}
+                Some(present) if present.metadata.deletion_timestamp.is_some() => {
+                    return Err(Error::Unfinished(format!("pvc {name} is being deleted")));
+                }
+                Some(_) => continue,
             }
             let api = Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), namespace);
             let created = api.create(&PostParams::default(), &claim).await;
-            if matches!(&created, Err(error) if status_code(error) == Some(409)) {
-                continue;
-            }
             let created = created.map(drop).during("create volume claim", format_args!("{namespace}/{name}"));
+            // The cache is behind: the claim that is there may be one that goes.
+            if matches!(&created, Err(error) if error.status_code() == Some(409)) {
+                return created;
+            }
             let (pod, owner) = (pod.name_any(), set.name_any());
             match &created {
                 Ok(()) => {

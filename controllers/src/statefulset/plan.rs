@@ -37,9 +37,16 @@ pub(super) struct Observed<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) status: StatefulSetStatus,
-    pub(super) create: Vec<Pod>,
-    pub(super) delete: Vec<Arc<Pod>>,
+    pub(super) steps: Steps,
     pub(super) again: Option<Duration>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Steps {
+    pub(super) create: Vec<Pod>,
+    /// They wait, maybe for a claim that has been lost.
+    pub(super) provide: Vec<Arc<Pod>>,
+    pub(super) delete: Vec<Arc<Pod>>,
 }
 
 impl<'a> Observed<'a> {
@@ -126,12 +133,13 @@ pub(super) fn plan(observed: &Observed<'_>) -> Plan {
 fn establish(observed: &Observed<'_>, replicas: &[(i32, Option<Arc<Pod>>)], plan: &mut Plan) -> bool {
     for (number, present) in replicas {
         match present {
-            None => plan.create.push(observed.make(*number)),
+            None => plan.steps.create.push(observed.make(*number)),
             Some(pod) if pods::is_terminal(pod) => {
                 if pod.metadata.deletion_timestamp.is_none() {
-                    plan.delete.push(pod.clone());
+                    plan.steps.delete.push(pod.clone());
                 }
             }
+            Some(pod) if pods::phase(pod) == "Pending" => plan.steps.provide.push(pod.clone()),
             Some(pod) if observed.is_unavailable(pod) => {}
             Some(_) => continue,
         }
@@ -139,7 +147,7 @@ fn establish(observed: &Observed<'_>, replicas: &[(i32, Option<Arc<Pod>>)], plan
             return false;
         }
     }
-    plan.create.is_empty() && plan.delete.is_empty()
+    plan.steps.create.is_empty() && plan.steps.delete.is_empty()
 }
 
 /// Removes pods above the number of replicas. False when the set has to wait for one.
@@ -151,7 +159,7 @@ fn remove(
 ) -> bool {
     let waiting = !condemned.is_empty();
     if !observed.is_ordered() {
-        plan.delete.extend(condemned.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()));
+        plan.steps.delete.extend(condemned.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()));
         return !waiting;
     }
     // The lowest of those that are not well may go although it is not.
@@ -161,7 +169,7 @@ fn remove(
     if let Some(highest) = condemned.first().filter(|pod| pod.metadata.deletion_timestamp.is_none())
         && (observed.is_available(highest) || highest.metadata.uid == first)
     {
-        plan.delete.push(highest.clone());
+        plan.steps.delete.push(highest.clone());
     }
     !waiting
 }
@@ -178,7 +186,7 @@ fn update(observed: &Observed<'_>, replicas: &[(i32, Option<Arc<Pod>>)], plan: &
         // In parallel, old pods that are not available are no loss.
         let is_free = !observed.is_ordered() && observed.is_unavailable(pod);
         if is_old && (left > 0 || is_free) {
-            plan.delete.push(pod.clone());
+            plan.steps.delete.push(pod.clone());
             left -= i32::from(!is_free);
             plan.status.current_replicas = plan.status.current_replicas.map(|it| it - 1).filter(|it| *it > 0);
         }

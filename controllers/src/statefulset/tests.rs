@@ -14,11 +14,15 @@ fn set(spec: Value) -> StatefulSet {
     serde_json::from_value(value).unwrap()
 }
 
-/// `+` ready, `-` not ready, `x` ending, `!` failed; then the revision.
+/// `+` ready, `-` not ready, `x` ending, `!` failed, `?` pending; then the revision.
 fn pod(number: i32, state: &str) -> Arc<Pod> {
     let (sign, revision) = state.split_at(1);
     let ready = if matches!(sign, "+" | "x") { "True" } else { "False" };
-    let phase = if sign == "!" { "Failed" } else { "Running" };
+    let phase = match sign {
+        "!" => "Failed",
+        "?" => "Pending",
+        _ => "Running",
+    };
     let value = json!({"metadata": {"name": format!("db-{number}"), "uid": number.to_string(),
             "labels": {"app": "db", "controller-revision-hash": revision},
             "deletionTimestamp": (sign == "x").then_some("2024-01-01T00:00:00Z")},
@@ -42,8 +46,11 @@ fn observe<'a>(set: &'a StatefulSet, pods: &[&str]) -> Observed<'a> {
 fn steps(set: &StatefulSet, pods: &[&str]) -> Vec<String> {
     let plan = plan(&observe(set, pods));
     let name = |pod: &Pod| pod.metadata.name.clone().unwrap().replace("db-", "");
-    let created = plan.create.iter().map(|pod| format!("+{}", name(pod)));
-    created.chain(plan.delete.iter().map(|pod| format!("-{}", name(pod)))).collect()
+    let of = |sign: &'static str, pods: &[Arc<Pod>]| -> Vec<String> {
+        pods.iter().map(|pod| format!("{sign}{}", name(pod))).collect()
+    };
+    let created = plan.steps.create.iter().map(|pod| format!("+{}", name(pod)));
+    created.chain(of("?", &plan.steps.provide)).chain(of("-", &plan.steps.delete)).collect()
 }
 
 #[test]
@@ -52,6 +59,7 @@ fn one_after_the_other() {
     for (pods, expected) in [
         (&[][..], vec!["+0"]),
         (&["-new"], vec![]),
+        (&["?new", "?new"], vec!["?0"]),
         (&["+new"], vec!["+1"]),
         (&["+new", "", "+new"], vec!["+1"]),
         (&["+new", "!new", "+new"], vec!["-1"]),
@@ -78,6 +86,7 @@ fn all_at_once() {
     for (pods, expected) in [
         (&[][..], vec!["+0", "+1", "+2"]),
         (&["-new", "", "!new"], vec!["+1", "-2"]),
+        (&["?new", "-new", "?new"], vec!["?0", "?2"]),
         (&["+new", "+new", "+new", "-new", "+new"], vec!["-4", "-3"]),
     ] {
         assert_eq!(steps(&set, pods), expected, "{pods:?}");
@@ -97,14 +106,14 @@ fn strategies_bound_the_update() {
         assert_eq!(steps(&strategy(value.clone()), &old), expected, "{value}");
     }
     let partitioned = strategy(json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}));
-    let made = plan(&observe(&partitioned, &["", "+new", "+new"])).create;
+    let made = plan(&observe(&partitioned, &["", "+new", "+new"])).steps.create;
     assert_eq!(revision(&made[0]), "old", "below the partition the former template stays");
 }
 
 #[test]
 fn pods_have_names_and_volumes() {
     let set = set(json!({"ordinals": {"start": 5}}));
-    let pod = plan(&observe(&set, &[])).create.remove(0);
+    let pod = plan(&observe(&set, &[])).steps.create.remove(0);
     assert_eq!(pod.metadata.name.as_deref(), Some("db-5"));
     assert_eq!(pod.metadata.labels.as_ref().unwrap()["apps.kubernetes.io/pod-index"], "5");
     let spec = pod.spec.as_ref().unwrap();

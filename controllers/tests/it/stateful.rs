@@ -1,5 +1,7 @@
 //! Stateful sets: order, identity, volumes, a new template. And cron jobs, which wait for no one.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     batch::v1::{CronJob, Job},
@@ -7,7 +9,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, ResourceExt as _,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 
@@ -61,6 +63,47 @@ async fn a_stateful_set_grows_changes_and_shrinks() {
     sets.patch("db", &PatchParams::default(), &Patch::Merge(scale)).await.unwrap();
     eventually("one is left", complete(1)).await;
     assert_eq!(names().await, ["db-0"]);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_waits_for_a_claim_that_goes_and_gets_one_that_is_missing() {
+    let Some(cluster) = Cluster::start("statefulset").await else { return };
+    let (sets, pods): (Api<StatefulSet>, Api<Pod>) = (cluster.api(), cluster.api());
+    let claims: Api<PersistentVolumeClaim> = cluster.api();
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    let former = json!({"metadata": {"name": "data-db-0", "finalizers": ["example.com/kept"]}, "spec": spec});
+    claims.create(&PostParams::default(), &serde_json::from_value(former).unwrap()).await.unwrap();
+    claims.delete("data-db-0", &DeleteParams::default()).await.unwrap();
+    let set = json!({"metadata": {"name": "db"}, "spec": {"replicas": 1, "serviceName": "db",
+        "selector": {"matchLabels": {"app": "db"}}, "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": spec}],
+        "template": {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [{"name": "c", "image": "one"}]}}}});
+    sets.create(&PostParams::default(), &serde_json::from_value(set).unwrap()).await.unwrap();
+    eventually("the set has been looked at", || async {
+        sets.get("db").await.unwrap().status.is_some_and(|status| status.observed_generation.is_some())
+    })
+    .await;
+    assert!(pods.get_opt("db-0").await.unwrap().is_none(), "its claim is being deleted");
+
+    let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    let is_there = || async {
+        let claim = claims.get_opt("data-db-0").await.unwrap();
+        claim.is_some_and(|claim| claim.metadata.deletion_timestamp.is_none())
+    };
+    claims.patch("data-db-0", &PatchParams::default(), &free).await.unwrap();
+    eventually("the pod is made", || async { pods.get_opt("db-0").await.unwrap().is_some() }).await;
+    assert!(is_there().await, "the claim is made before its pod");
+
+    claims.patch("data-db-0", &PatchParams::default(), &free).await.unwrap();
+    claims.delete("data-db-0", &DeleteParams::default()).await.unwrap();
+    let round = AtomicUsize::new(0);
+    eventually("the waiting pod gets a claim", || async {
+        // The controller may see the pod's change before the claim's end.
+        let look = json!({"metadata": {"annotations": {"look": round.fetch_add(1, Relaxed).to_string()}}});
+        pods.patch("db-0", &PatchParams::default(), &Patch::Merge(look)).await.unwrap();
+        is_there().await
+    })
+    .await;
     cluster.stop().await;
 }
 

@@ -39,7 +39,7 @@ fn a_server_goes_on_from_its_backup() {
     assert!(is_written(&saved));
     said(&cluster, &["put", "a", "later"]);
 
-    fails("restore", &taken, &cluster.data_dir(0), "is not empty");
+    fails("restore", &taken, &cluster.data_dir(0), "is in use by another process");
     assert_eq!(said(&cluster, &["get", "a", "--print-value-only"]), "later\n");
     for file in [&taken, &saved] {
         cluster.kill(0).unwrap();

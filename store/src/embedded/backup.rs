@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::disk::{FileSystem, create_new_private, create_private_dir};
+use super::disk::{FileSystem, create_new_private};
 use super::expiry::Deadlines;
 use super::frame::{u32_at, u64_at};
 use super::mvcc::Txn;
@@ -84,6 +84,9 @@ pub enum BackupError {
         /// The directory.
         path: PathBuf,
     },
+    /// Others cannot be kept out of the directory, most likely because a server has it open.
+    #[error("cannot restore into the directory")]
+    Lock(#[source] OpenError),
     /// What was restored cannot be opened.
     #[error("cannot open what was restored")]
     Open(#[source] OpenError),
@@ -235,29 +238,34 @@ fn trailer(length: u64, revision: u64) -> [u8; SECTOR] {
 /// Makes a store in `dir`, which is empty or does not exist, of the backup in a file. Returns its revision.
 ///
 /// The whole file is checked before anything is written, and the store is opened once afterwards. When anything
-/// fails, `dir` is as empty as before.
+/// fails, nothing of it stays in `dir` but the file that keeps others out meanwhile.
 pub fn restore(backup: &Path, dir: &Path) -> Result<u64, BackupError> {
     let (file, length, revision) = check(backup)?;
-    create_private_dir(dir).map_err(BackupError::io("create", dir))?;
-    if fs::read_dir(dir).map_err(BackupError::io("read", dir))?.next().is_some() {
+    let _lock = recovery::lock(dir).map_err(BackupError::Lock)?;
+    let files = fs::read_dir(dir).map_err(BackupError::io("read", dir))?;
+    if files.flatten().any(|file| file.file_name() != recovery::LOCK) {
         return Err(BackupError::NotEmpty { path: dir.to_owned() });
     }
-    let restored = fill(file, length, revision, dir);
+    let mut made = Vec::new();
+    let restored = fill(file, length, revision, dir, &mut made);
     if restored.is_err() {
-        let files = fs::read_dir(dir).into_iter().flatten().flatten();
-        files.for_each(|file| drop(fs::remove_file(file.path())));
+        made.iter().for_each(|path| drop(fs::remove_file(path)));
     }
     restored
 }
 
-fn fill(mut file: File, length: u64, revision: u64, dir: &Path) -> Result<u64, BackupError> {
+/// Notes in `made` what it has made.
+fn fill(mut file: File, length: u64, revision: u64, dir: &Path, made: &mut Vec<PathBuf>) -> Result<u64, BackupError> {
     let path = snapshot::path(dir, revision);
     let write = || {
         file.seek(SeekFrom::Start(0))?;
-        let mut made = create_new_private(&path)?;
-        io::copy(&mut file.take(length), &mut made)?;
-        made.sync_all()?;
-        segment::create(&FileSystem, dir, FIRST_SEGMENT, FIRST_SEGMENT_BYTES)
+        let mut snapshot = create_new_private(&path)?;
+        made.push(path.clone());
+        io::copy(&mut file.take(length), &mut snapshot)?;
+        snapshot.sync_all()?;
+        segment::create(&FileSystem, dir, FIRST_SEGMENT, FIRST_SEGMENT_BYTES)?;
+        made.push(segment::path(dir, FIRST_SEGMENT));
+        Ok(())
     };
     write().map_err(BackupError::io("write", &path))?;
     let (state, _) = recovery::read(dir).map_err(BackupError::Open)?;

@@ -150,9 +150,12 @@ async fn a_directory_with_something_in_it_is_left_alone() {
     let store = filled(&dir.path().join("from")).await;
     store.backup().await.unwrap().save(&file).unwrap();
     let before = shown(&store.latest());
-    let refused = restore(&file, &dir.path().join("from"));
-    assert!(matches!(refused, Err(BackupError::NotEmpty { .. })), "{refused:?}");
+    let from = dir.path().join("from");
+    let refused = restore(&file, &from);
+    assert!(matches!(refused, Err(BackupError::Lock(OpenError::Locked { .. }))), "{refused:?}");
     drop(store);
+    let refused = restore(&file, &from);
+    assert!(matches!(refused, Err(BackupError::NotEmpty { .. })), "{refused:?}");
     let store = EmbeddedStore::open(&dir.path().join("from"), options()).unwrap();
     assert_eq!(shown(&store.latest()), before);
 }
@@ -211,7 +214,10 @@ async fn what_a_newer_version_wrote_is_refused_by_name() {
     fs::write(&file, changed(&whole, 8, 99, &[(0, 64)])).unwrap();
     let outcome = restore(&file, &to);
     assert!(matches!(outcome, Err(BackupError::Open(OpenError::Version { found: 99, .. }))), "{outcome:?}");
-    assert_eq!(files(&to), 0);
+    let left: Vec<_> = fs::read_dir(&to).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left, ["lock"], "for whoever waits for it");
+    fs::write(&file, &whole).unwrap();
+    restore(&file, &to).unwrap();
 }
 
 #[test]
@@ -220,6 +226,21 @@ fn there_is_nothing_to_back_up_where_there_is_no_store() {
     assert!(matches!(Backup::read(&dir.path().join("none")), Err(OpenError::Io { .. })));
     assert!(matches!(Backup::read(dir.path()), Err(OpenError::Missing { .. })));
     assert_eq!(files(dir.path()), 0, "reading makes nothing");
+}
+
+#[tokio::test]
+async fn one_restores_into_a_directory_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, to) = (dir.path().join("file"), dir.path().join("to"));
+    filled(&dir.path().join("from")).await.backup().await.unwrap().save(&file).unwrap();
+    fs::create_dir(&to).unwrap();
+    let other = fs::File::create(to.join("lock")).unwrap();
+    other.try_lock().unwrap();
+    let refused = restore(&file, &to);
+    assert!(matches!(refused, Err(BackupError::Lock(OpenError::Locked { .. }))), "{refused:?}");
+    assert_eq!(files(&to), 1);
+    other.unlock().unwrap();
+    restore(&file, &to).unwrap();
 }
 
 /// The keys whose leases are not there.

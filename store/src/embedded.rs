@@ -121,7 +121,6 @@ impl EmbeddedStore {
     }
 
     async fn submit<T>(&self, action: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Action) -> Result<T, Error> {
-        self.shared.writable()?;
         let permit = self.room.clone().acquire_owned().await.map_err(|_| Error::Closed)?;
         let (reply, answer) = oneshot::channel();
         self.queue.push(Write { action: action(reply), _permit: permit })?;
@@ -151,10 +150,12 @@ impl Store for EmbeddedStore {
         if bytes > limit {
             return Err(Error::TooLarge { key, bytes, limit });
         }
+        self.shared.writable()?;
         self.submit(|reply| Action::Put { key, value, expect, ttl, reply }).await
     }
 
     async fn delete(&self, key: Key, expect: Expect) -> Result<Deleted, Error> {
+        self.shared.writable()?;
         self.submit(|reply| Action::Delete { key, expect, reply }).await
     }
 

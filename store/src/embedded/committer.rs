@@ -39,7 +39,7 @@ pub(super) struct Committer {
 enum Answer {
     Put(oneshot::Sender<Result<u64, Error>>, Result<u64, Error>),
     Delete(oneshot::Sender<Result<Deleted, Error>>, Result<Deleted, Error>),
-    Transaction(Finish),
+    Transaction(Finish, Result<(), Error>),
 }
 
 impl Committer {
@@ -67,13 +67,10 @@ impl Committer {
     fn commit(&mut self, writes: Vec<Write>) {
         let now_millis = self.shared.options.clock.now_millis();
         let mut transaction = Transaction::new(&self.shared.state());
-        for key in self.expiry.due(now_millis, EXPIRE_MAX) {
-            // A missing key would mean that the index is behind; then there is nothing to delete either.
-            if transaction.delete(key.clone(), Expect::Any).is_err() {
-                self.expiry.set(&key, None);
-            }
+        // What cannot be written down would fail the reads and renewals that come with it.
+        if self.shared.writable().is_ok() {
+            self.end_what_is_due(&mut transaction, now_millis);
         }
-        end_leases(&mut transaction, now_millis);
         let expired = transaction.changes().iter().filter_map(Change::written).count() as u64;
         let decide = |write| self.decide(&mut transaction, write, now_millis);
         let answers: Vec<_> = writes.into_iter().map(decide).collect();
@@ -87,6 +84,16 @@ impl Committer {
             }
             Err(error) => answers.into_iter().for_each(|answer| answer.fail(&error)),
         }
+    }
+
+    fn end_what_is_due(&mut self, transaction: &mut Transaction, now_millis: u64) {
+        for key in self.expiry.due(now_millis, EXPIRE_MAX) {
+            // A missing key would mean that the index is behind; then there is nothing to delete either.
+            if transaction.delete(key.clone(), Expect::Any).is_err() {
+                self.expiry.set(&key, None);
+            }
+        }
+        end_leases(transaction, now_millis);
     }
 
     fn make_durable(&mut self, transaction: &Transaction, now_millis: u64) -> Result<(), AppendError> {
@@ -127,7 +134,7 @@ impl Committer {
         match answer {
             Answer::Put(reply, result) => drop(reply.send(result)),
             Answer::Delete(reply, result) => drop(reply.send(result)),
-            Answer::Transaction(finish) => finish(Ok(())),
+            Answer::Transaction(finish, result) => finish(result),
         }
     }
 
@@ -151,12 +158,17 @@ impl Committer {
                 };
                 match decide(&mut txn) {
                     Ok(finish) => {
-                        transaction.end();
-                        Answer::Transaction(finish)
+                        // Alone, so that the reads and renewals of the batch do not fail with it.
+                        let refused = self.shared.writable().err().filter(|_| transaction.changed_since(&mark));
+                        match refused {
+                            None => transaction.end(),
+                            Some(_) => transaction.back_to(mark),
+                        }
+                        Answer::Transaction(finish, refused.map_or(Ok(()), Err))
                     }
                     Err(finish) => {
                         transaction.back_to(mark);
-                        Answer::Transaction(finish)
+                        Answer::Transaction(finish, Ok(()))
                     }
                 }
             }
@@ -213,7 +225,7 @@ impl Answer {
         match self {
             Self::Put(reply, _) => drop(reply.send(Err(error.into()))),
             Self::Delete(reply, _) => drop(reply.send(Err(error.into()))),
-            Self::Transaction(finish) => finish(Err(error.into())),
+            Self::Transaction(finish, _) => finish(Err(error.into())),
         }
     }
 }

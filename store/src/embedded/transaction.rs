@@ -81,6 +81,11 @@ impl Transaction {
         Mark { state: self.state.clone(), changes: self.changes.len() }
     }
 
+    /// Whether anything was decided that has to be written down.
+    pub(super) fn changed_since(&self, mark: &Mark) -> bool {
+        self.changes.len() > mark.changes
+    }
+
     pub(super) fn end(&mut self) {
         self.together = None;
     }

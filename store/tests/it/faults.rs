@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use store::{Clock, Disk, EmbeddedStore, Error, Expect, KeyPrefix, LogFile, OpenError, Options, RangeRequest, Store};
+use store::{
+    Clock, Disk, EmbeddedStore, Error, Expect, KeyPrefix, LogFile, OpenError, Options, RangeRequest, Store, Txn,
+};
 use tokio::task::JoinSet;
 
 use crate::embedded::{key, options, put};
@@ -277,4 +279,42 @@ proptest! {
             put(&store, 3, b"after").await.unwrap();
         });
     }
+}
+
+#[tokio::test]
+async fn what_needs_no_disk_goes_on_when_writes_are_refused() {
+    const LEASE: i64 = 7;
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let now = Arc::new(AtomicU64::new(1_000));
+    let clock = Clock::custom({
+        let now = now.clone();
+        move || now.load(Ordering::Relaxed)
+    });
+    let store = EmbeddedStore::open(dir.path(), Options { clock, ..faulty(&disk) }).unwrap();
+    let grant = |txn: &mut Txn<'_>| {
+        txn.grant(LEASE, 60_000);
+        Ok::<_, Error>(())
+    };
+    store.transact(grant).await.unwrap().unwrap();
+    let ttl = Some(std::time::Duration::from_secs(1));
+    store.put(key(1), Bytes::from_static(b"x"), Expect::Any, ttl).await.unwrap();
+    disk.0.sync_fails.store(true, Ordering::Relaxed);
+    assert!(matches!(put(&store, 2, b"x").await, Err(Error::ReadOnly { .. })));
+    // A key is due, which cannot be written down: that is no reason either.
+    now.store(30_000, Ordering::Relaxed);
+    let write = |txn: &mut Txn<'_>| txn.put(key(2), Bytes::from_static(b"x"), store::NO_LEASE);
+    let (written, read, renewed, backup) = tokio::join!(
+        store.transact(write),
+        store.transact(|txn| Ok::<_, Error>(txn.view().get(key(1).as_str()).is_some())),
+        store.transact(|txn| Ok::<_, Error>(txn.renew(LEASE))),
+        store.backup(),
+    );
+    assert!(matches!(written, Err(Error::ReadOnly { .. })), "{written:?}");
+    assert!(read.unwrap().unwrap());
+    assert_eq!(renewed.unwrap().unwrap(), Some(60_000));
+    assert_eq!(store.latest().leases().get(LEASE).unwrap().deadline_millis, 90_000);
+    assert_eq!(backup.unwrap().len(), 1);
+    assert!(matches!(put(&store, 2, b"x").await, Err(Error::ReadOnly { .. })));
+    assert!(matches!(store.delete(key(1), Expect::Any).await, Err(Error::ReadOnly { .. })));
 }

@@ -7,7 +7,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{Api, Client, ResourceExt as _, api::PostParams};
-use reconcile::{EventType, Index, Informer, Key, Queue, Recorder, controller_of, controller_ref};
+use reconcile::{Change, EventType, Index, Informer, Key, Queue, Recorder, controller_of, controller_ref};
 
 use crate::{
     Error,
@@ -35,9 +35,7 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
     };
     let added = queue.clone();
     controller.pods.handle(move |change| {
-        if !change.is_deleted() && own_volumes(change.object()).next().is_some() {
-            added.add(Key::of(&**change.object()));
-        }
+        needing_claims(change).into_iter().for_each(|key| added.add(key));
     });
     let by_claim = Index::<Key, Pod>::new(&controller.pods, protection::plan::claims_of);
     let lost = queue.clone();
@@ -50,6 +48,17 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
     controller.claims.synced().await;
     context.work("ephemeral-volume-controller", &queue, WORKERS, |key| controller.sync(key)).await;
     Ok(())
+}
+
+/// A pod's volumes never change: only one that is new needs claims.
+fn needing_claims(change: &Change<Pod>) -> Option<Key> {
+    let Change::Added(pod) = change else { return None };
+    own_volumes(pod).next().map(|_| Key::of(&**pod))
+}
+
+/// The cache is behind: whose the claim of this name is will be seen, and is no failure yet.
+fn is_undecided(error: &Error) -> bool {
+    error.status_code() == Some(409)
 }
 
 /// The volumes that need a claim of their own; none for a pod on its way out.
@@ -87,6 +96,7 @@ impl Controller {
         for volume in own_volumes(&pod) {
             match self.provide(&pod, volume).await {
                 Err(Error::Api { source, .. }) if is_namespace_terminating(&source) => return Ok(None),
+                Err(error) if is_undecided(&error) => return Err(error),
                 Err(error) => {
                     let message = format!("ephemeral volume {}: {}", volume.name, error.message());
                     self.recorder.event(&*pod, EventType::Warning, "FailedBinding", message);
@@ -117,7 +127,9 @@ impl Controller {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -138,7 +150,24 @@ mod tests {
         assert!(is_for(&claim, &parsed));
         let stranger = Pod { metadata: ObjectMeta { uid: Some("w".to_owned()), ..parsed.metadata.clone() }, ..parsed };
         assert!(!is_for(&claim, &stranger));
+        let new = |pod: &Value| Arc::new(serde_json::from_value::<Pod>(pod.clone()).unwrap());
+        let key = Some(Key::new("n", "p"));
+        assert_eq!(needing_claims(&Change::Added(new(&pod))), key);
+        assert_eq!(needing_claims(&Change::Updated { old: new(&pod), new: new(&pod) }), None);
+        assert_eq!(needing_claims(&Change::Deleted(new(&pod))), None);
         pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        assert_eq!(needing_claims(&Change::Added(new(&pod))), None);
         assert_eq!(own_volumes(&serde_json::from_value(pod).unwrap()).count(), 0);
+    }
+
+    #[test]
+    fn a_claim_that_is_there_already_is_no_failure_yet() {
+        let refused = |code: u16| {
+            let status = kube::core::Status { code, ..kube::core::Status::failure("no", "Refused") };
+            Err::<(), _>(kube::Error::Api(Box::new(status))).during("create PVC", "n/p-v").unwrap_err()
+        };
+        assert!(is_undecided(&refused(409)));
+        assert!(!is_undecided(&refused(403)));
+        assert!(!is_undecided(&Error::Unfinished("pod is not owner".to_owned())));
     }
 }

@@ -8,6 +8,7 @@ mod bind;
 mod claim;
 #[cfg(test)]
 mod tests;
+mod told;
 mod volume;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -21,7 +22,8 @@ use reconcile::{EventType, Index, Informer, Key, Queue, Recorder};
 
 use self::{
     bind::{BIND_COMPLETED, class_of_claim},
-    claim::{ClaimStep, Surroundings},
+    claim::{ClaimStep, Event, Surroundings},
+    told::Told,
     volume::VolumeStep,
 };
 use crate::{
@@ -56,11 +58,13 @@ struct Controller {
     recorder: Recorder,
     claims: Informer<PersistentVolumeClaim>,
     claims_by_volume: Index<String, PersistentVolumeClaim>,
+    open_claims_by_class: Index<String, PersistentVolumeClaim>,
     volumes: Informer<PersistentVolume>,
     volumes_by_claim_uid: Index<String, PersistentVolume>,
     classes: Informer<StorageClass>,
     pods: Informer<Pod>,
     pods_by_claim: Index<Key, Pod>,
+    told: Told,
     queue: Queue<Work>,
 }
 
@@ -71,12 +75,14 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
         client: context.client.clone(),
         recorder: context.recorder("persistentvolume-controller"),
         claims_by_volume: Index::new(&claims, |claim| vec![bind::volume_name(claim).to_owned()]),
+        open_claims_by_class: Index::new(&claims, |claim| claim::open_class(claim).into_iter().collect()),
         claims,
         volumes_by_claim_uid: Index::new(&volumes, |volume| volume::claim_uid(volume).into_iter().collect()),
         volumes,
         classes: context.informer(),
         pods_by_claim: Index::new(&pods, protection::plan::claims_of),
         pods,
+        told: Told::default(),
         queue: Queue::new(),
     };
     let it = controller.clone();
@@ -93,7 +99,10 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
     controller.volumes.handle(move |change| {
         it.queue.add(Work::Volume(change.object().name_any()));
         it.wake_claims_of(change.object());
-        it.wake_open_claims();
+        if let Some(class) = volume::freed_in(change) {
+            let open = it.open_claims_by_class.get(class);
+            open.iter().for_each(|claim| it.queue.add(Work::Claim(Key::of(&**claim))));
+        }
     });
     let it = controller.clone();
     controller.classes.handle(move |_| it.wake_open_claims());
@@ -123,7 +132,7 @@ impl Controller {
         }
     }
 
-    /// What has come or changed may be what a claim waits for.
+    /// The class that has come or changed may be what a claim waits for.
     fn wake_open_claims(&self) {
         let is_open = |claim: &&Arc<PersistentVolumeClaim>| !claim.annotations().contains_key(BIND_COMPLETED);
         for claim in self.claims.list().iter().filter(is_open) {
@@ -140,7 +149,10 @@ impl Controller {
     }
 
     async fn sync_claim(&self, key: &Key) -> Result<(), Error> {
-        let Some(claim) = self.claims.get(&key.namespace, &key.name) else { return Ok(()) };
+        let Some(claim) = self.claims.get(&key.namespace, &key.name) else {
+            self.told.forget(key);
+            return Ok(());
+        };
         let (volumes, classes, users) = (self.volumes.list(), self.classes.list(), self.pods_by_claim.get(key));
         let waiting = users.iter().filter(|pod| !pods::is_terminal(pod) && pods::node(pod).is_empty());
         let around = Surroundings {
@@ -150,11 +162,14 @@ impl Controller {
             waiting_pods: waiting.map(|pod| pod.name_any()).collect(),
         };
         let step = claim::plan(&claim, &around);
+        if !step.is_wait() {
+            self.told.forget(key);
+        }
         match step {
             ClaimStep::Nothing => Ok(()),
             ClaimStep::Bind(volume) => self.bind(&claim, &volume).await,
             ClaimStep::Wait { event } => {
-                event.into_iter().for_each(|(type_, reason, text)| self.recorder.event(&*claim, type_, reason, text));
+                event.into_iter().for_each(|event| self.tell(&claim, event));
                 self.write_claim_status(&claim, bind::pending_status(&claim)).await.map(drop)
             }
             ClaimStep::SetClass(name) => {
@@ -172,6 +187,13 @@ impl Controller {
         }
     }
 
+    /// Says why the claim waits, unless that was said already.
+    fn tell(&self, claim: &PersistentVolumeClaim, (type_, reason, message): Event) {
+        if self.told.is_news(claim, reason, &message) {
+            self.recorder.event(claim, type_, reason, message);
+        }
+    }
+
     /// The provisioner makes a volume for the claim, which is bound when it has come.
     async fn hand_over(&self, claim: &PersistentVolumeClaim, provisioner: &str) -> Result<(), Error> {
         let changed = bind::handed_over(claim, provisioner);
@@ -182,7 +204,7 @@ impl Controller {
         let message = format!(
             "Waiting for a volume to be created either by the external provisioner '{provisioner}' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered."
         );
-        self.recorder.event(&claim, EventType::Normal, "ExternalProvisioning", message);
+        self.tell(&claim, (EventType::Normal, "ExternalProvisioning", message));
         self.write_claim_status(&claim, bind::pending_status(&claim)).await.map(drop)
     }
 

@@ -33,7 +33,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) waiting_pods: Vec<String>,
 }
 
-type Event = (EventType, &'static str, String);
+pub(super) type Event = (EventType, &'static str, String);
 
 #[derive(Debug)]
 pub(super) enum ClaimStep {
@@ -51,6 +51,19 @@ pub(super) enum ClaimStep {
         reason: &'static str,
         message: &'static str,
     },
+}
+
+impl ClaimStep {
+    /// It stays open for what others have to do.
+    pub(super) fn is_wait(&self) -> bool {
+        matches!(self, Self::Wait { .. } | Self::HandOver { .. })
+    }
+}
+
+/// The class of a claim that any volume of it would do for.
+pub(super) fn open_class(claim: &PersistentVolumeClaim) -> Option<String> {
+    let is_open = !claim.annotations().contains_key(BIND_COMPLETED) && volume_name(claim).is_empty();
+    is_open.then(|| class_of_claim(claim).to_owned())
 }
 
 pub(super) fn plan(claim: &PersistentVolumeClaim, around: &Surroundings<'_>) -> ClaimStep {

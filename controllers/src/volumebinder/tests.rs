@@ -1,6 +1,7 @@
 //! Which claim gets which volume, as table tests.
 
 use jiff::Timestamp;
+use reconcile::Change;
 use serde_json::{Value, json};
 
 use super::*;
@@ -212,4 +213,47 @@ fn the_newest_default_class_counts() {
         class("no", "2026-01-03T00:00:00Z", "false"),
     ];
     assert_eq!(claim::default_class(&classes).as_deref(), Some("a"));
+}
+
+#[test]
+fn a_volume_wakes_open_claims_when_it_may_be_taken() {
+    let of = |extra: Value| volume("v", "1Gi", &extra);
+    let in_class = |phase: &str| of(json!({"spec": {"storageClassName": "fast"}, "status": {"phase": phase}}));
+    let updated = |old: Arc<PersistentVolume>, new: Arc<PersistentVolume>| Change::Updated { old, new };
+    let renamed = json!({"metadata": {"annotations": {"volume.beta.kubernetes.io/storage-class": "slow"}}});
+    let cases = [
+        (Change::Added(in_class("Available")), Some("fast")),
+        (Change::Added(in_class("Bound")), None),
+        (Change::Deleted(in_class("Available")), None),
+        (updated(in_class("Pending"), in_class("Available")), Some("fast")),
+        (updated(in_class("Available"), in_class("Bound")), None),
+        (updated(in_class("Available"), in_class("Available")), None),
+        (updated(of(json!({})), of(json!({"metadata": {"annotations": {"a": "b"}}}))), None),
+        (updated(of(json!({})), of(json!({"metadata": {"labels": {"a": "b"}}}))), Some("")),
+        (updated(of(json!({})), volume("v", "2Gi", &json!({}))), Some("")),
+        (updated(of(json!({})), of(renamed)), Some("slow")),
+    ];
+    for (change, expected) in cases {
+        assert_eq!(volume::freed_in(&change), expected, "{change:?}");
+    }
+    assert_eq!(claim::open_class(&claim(&json!({"spec": {"storageClassName": "fast"}}))).as_deref(), Some("fast"));
+    assert_eq!(claim::open_class(&claim(&json!({"spec": {"volumeName": "v"}}))), None);
+    let bound = json!({"metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}});
+    assert_eq!(claim::open_class(&claim(&bound)), None);
+}
+
+#[test]
+fn why_a_claim_waits_is_said_once() {
+    let (told, waiting) = (Told::default(), claim(&json!({})));
+    assert!(told.is_news(&waiting, "FailedBinding", "none fits"));
+    assert!(!told.is_news(&waiting, "FailedBinding", "none fits"));
+    assert!(told.is_news(&waiting, "VolumeMismatch", "too small"));
+    assert!(told.is_news(&waiting, "FailedBinding", "none fits"));
+    let successor = claim(&json!({"metadata": {"uid": "w"}}));
+    assert!(told.is_news(&successor, "FailedBinding", "none fits"));
+    told.forget(&Key::of(&successor));
+    assert!(told.is_news(&successor, "FailedBinding", "none fits"));
+    let wait =
+        claim::plan(&waiting, &Surroundings { volumes: &[], class: None, default_class: None, waiting_pods: vec![] });
+    assert!(wait.is_wait() && !ClaimStep::Nothing.is_wait());
 }

@@ -2,10 +2,10 @@
 
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt as _;
-use reconcile::Key;
+use reconcile::{Change, Key};
 
 use super::{
-    bind::{claim_ref, phase, volume_name},
+    bind::{claim_ref, class_of_volume, phase, volume_name},
     claim::same_mode,
 };
 
@@ -42,6 +42,25 @@ pub(super) fn key_of(claim: &ObjectReference) -> Key {
 /// The claim is the one that the volume is bound to, not another of its name.
 pub(super) fn is_of(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     claim_ref(volume).is_some_and(|reference| reference.uid == claim.metadata.uid)
+}
+
+/// The class whose open claims may take the volume now, and could not before the change.
+pub(super) fn freed_in(change: &Change<PersistentVolume>) -> Option<&str> {
+    let new = match change {
+        Change::Deleted(_) => return None,
+        Change::Added(new) => new,
+        Change::Updated { old, new } => {
+            let is_same = phase(old) == phase(new)
+                && old.spec == new.spec
+                && old.labels() == new.labels()
+                && class_of_volume(old) == class_of_volume(new);
+            if is_same {
+                return None;
+            }
+            new
+        }
+    };
+    (phase(new) == "Available").then(|| class_of_volume(new))
 }
 
 /// It is known already that the claim is gone.

@@ -4,7 +4,7 @@
 //! fails before the first write.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use store::{Entry, KeyRange, Txn, View};
@@ -82,16 +82,54 @@ fn check_put(call: &PutRequest) -> Result<(), Status> {
 #[derive(Default)]
 struct Touched {
     puts: BTreeSet<Bytes>,
-    deletes: Vec<KeyRange>,
+    deletes: Ranges,
+}
+
+/// Disjoint ranges of keys by their first one, each with what it ends before, if it ends.
+#[derive(Default)]
+struct Ranges(BTreeMap<Bytes, Option<Bytes>>);
+
+impl Ranges {
+    fn contains(&self, key: &Bytes) -> bool {
+        let last = self.0.range::<Bytes, _>(..=key).next_back();
+        last.is_some_and(|(_, end)| end.as_ref().is_none_or(|end| key < end))
+    }
+
+    /// Adds one, and makes those that it touches one with it.
+    fn add(&mut self, mut from: Bytes, mut end: Option<Bytes>) {
+        if end.as_ref().is_some_and(|end| *end <= from) {
+            return;
+        }
+        let before = |a: &Option<Bytes>, b: &Bytes| a.as_ref().is_some_and(|a| a < b);
+        while let Some((first, last)) = match &end {
+            Some(end) => self.0.range::<Bytes, _>(..=end).next_back(),
+            None => self.0.last_key_value(),
+        } {
+            if before(last, &from) {
+                break;
+            }
+            let first = first.clone();
+            let last = self.0.remove(&first).flatten();
+            end = end.zip(last).map(|(a, b)| a.max(b));
+            from = from.min(first);
+        }
+        self.0.insert(from, end);
+    }
+
+    fn of(call: &DeleteRangeRequest) -> (Bytes, Option<Bytes>) {
+        let end = match &call.range_end[..] {
+            // One key: it is followed by itself with a zero byte.
+            [] => Some([&call.key[..], &[0]].concat().into()),
+            [0] => None,
+            _ => Some(call.range_end.clone()),
+        };
+        (call.key.clone(), end)
+    }
 }
 
 impl Touched {
-    fn deletes(&self, key: &Bytes) -> bool {
-        self.deletes.iter().any(|range| std::str::from_utf8(key).is_ok_and(|key| range.contains_str(key)))
-    }
-
     fn put(&mut self, key: Bytes) -> Result<(), Status> {
-        if self.deletes(&key) || !self.puts.insert(key) {
+        if self.deletes.contains(&key) || !self.puts.insert(key) {
             return Err(DUPLICATE_KEY.into());
         }
         Ok(())
@@ -103,7 +141,8 @@ fn overlaps(ops: &[RequestOp]) -> Result<Touched, Status> {
     let mut touched = Touched::default();
     for op in ops {
         if let Some(Request::DeleteRange(call)) = &op.request {
-            touched.deletes.push(KeyRange::new(call.key.clone(), call.range_end.clone()));
+            let (from, end) = Ranges::of(call);
+            touched.deletes.add(from, end);
         }
     }
     for op in ops {
@@ -113,7 +152,9 @@ fn overlaps(ops: &[RequestOp]) -> Result<Touched, Status> {
         for key in then.puts.union(&otherwise.puts) {
             touched.put(key.clone())?;
         }
-        touched.deletes.extend(then.deletes.into_iter().chain(otherwise.deletes));
+        for (from, end) in then.deletes.0.into_iter().chain(otherwise.deletes.0) {
+            touched.deletes.add(from, end);
+        }
     }
     for op in ops {
         if let Some(Request::Put(call)) = &op.request {
@@ -258,3 +299,6 @@ fn delete(txn: &mut Txn<'_>, call: &DeleteRangeRequest) -> DeleteRangeResponse {
     }
     DeleteRangeResponse { header: header(txn.revision()), deleted, prev_kvs }
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,7 +95,8 @@ async fn backup_in_the_batch_of(store: &EmbeddedStore, first: impl Future<Output
     let (release, held) = mpsc::channel::<()>();
     let holding = store.transact(move |_| {
         started.send(()).unwrap();
-        Ok::<_, Error>(held.recv().unwrap())
+        held.recv().unwrap();
+        Ok::<_, Error>(())
     });
     let queued = async {
         is_held.await.unwrap();

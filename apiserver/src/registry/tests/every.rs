@@ -136,7 +136,7 @@ async fn every_resource_answers_every_verb() {
     let mut failures = Vec::new();
     for table in schema::table().resources().filter(|resource| resource.storage.is_some()) {
         if table.name == "podcertificaterequests" {
-            // Its proof of possession is a signature over the pod's UID: the kind's own tests make one.
+            // Its key has one form of two, where a sample has both: the tests of its admission make one.
             continue;
         }
         let sample = samples::sample(table);

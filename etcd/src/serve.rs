@@ -1,6 +1,7 @@
 //! Connections: TCP, TLS, HTTP.
 
 use std::convert::Infallible;
+use std::io::{self, Cursor};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +12,14 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use pki::Credential;
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use crate::{Error, Listen, Server, Tls, route};
 
-/// How long a client may take for its handshake.
+/// How long a client may take for its handshake, for its first bytes after that, and for a request's header.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections at one time; further ones wait to be accepted.
@@ -114,7 +115,22 @@ async fn connection(stream: TcpStream, server: Arc<Server>, door: Door, drain: D
     serve(stream, server, door.metrics, drain).await;
 }
 
-async fn serve<S>(stream: S, server: Arc<Server>, metrics: bool, drain: Drain)
+/// What a connection of HTTP/2 begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Reads until it shows which HTTP is spoken. What follows has timeouts of its own; this has none in hyper.
+async fn first_bytes(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let mut read = Vec::with_capacity(PREFACE.len());
+    while read.len() < PREFACE.len() && PREFACE.starts_with(&read) {
+        let left = PREFACE.len() - read.len();
+        if (&mut *stream).take(left as u64).read_buf(&mut read).await? == 0 {
+            break;
+        }
+    }
+    Ok(read)
+}
+
+async fn serve<S>(mut stream: S, server: Arc<Server>, metrics: bool, drain: Drain)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -128,7 +144,17 @@ where
             })
         }
     });
+    let first = drain.run(tokio::time::timeout(HANDSHAKE_TIMEOUT, first_bytes(&mut stream)));
+    let first = match first.await {
+        None => return,
+        Some(Ok(Ok(first))) => first,
+        Some(Ok(Err(error))) => return tracing::debug!(%error, "connection ended"),
+        Some(Err(_)) => return tracing::debug!("the first bytes took too long"),
+    };
+    let (reader, writer) = tokio::io::split(stream);
+    let stream = tokio::io::join(Cursor::new(first).chain(reader), writer);
     let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIMEOUT);
     let mut http2 = builder.http2();
     http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX).adaptive_window(false);
     http2.initial_stream_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES * 4);
@@ -147,3 +173,6 @@ where
         tracing::debug!(%error, "connection ended");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+/// Variables that `cargo run` sets for the program it starts.
+const OF_THE_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -33,9 +36,16 @@ impl Program {
         Self { name: name.as_ref().to_owned(), command }
     }
 
-    /// Cargo, as called.
+    /// Cargo, as called, without what it tells this program of its own package: build scripts that look at it would
+    /// run again, and all that depends on them, whenever `cargo build` and `cargo xtask` take turns.
     pub(crate) fn cargo() -> Self {
-        Self::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        let mut cargo = Self::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| OF_THE_PACKAGE.iter().any(|prefix| name.starts_with(prefix))) {
+                cargo.command.env_remove(name);
+            }
+        }
+        cargo
     }
 
     /// Adds arguments.

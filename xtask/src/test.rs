@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{clients, deps, differential, run::Program, setup, tidy};
+use crate::{clients, conformance, deps, differential, run::Program, setup, tidy};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -27,6 +27,7 @@ const STEPS: &[Step] = &[
     Step { name: "tests", run: tests },
     Step { name: "clients", run: clients::run },
     Step { name: "differential", run: differential::step },
+    Step { name: "conformance", run: conformance::step },
     Step { name: "smoke", run: smoke },
 ];
 

@@ -1,4 +1,4 @@
-//! The tests by shard (`conformance/e2e/tests.txt`), and the failures that are known (`conformance/e2e/known/`).
+//! The tests by shard (`conformance/e2e/tests.txt`), and the failures that are known (`conformance/e2e/known.txt`).
 
 use std::{
     collections::BTreeSet,
@@ -65,14 +65,19 @@ pub(crate) struct Surprises {
 }
 
 impl Known {
-    pub(crate) fn read(conformance: &Path, what: &str) -> Result<Self> {
-        let path = conformance.join("e2e/known").join(format!("{what}.txt"));
+    pub(crate) fn read(conformance: &Path) -> Result<Self> {
+        let path = conformance.join("e2e/known.txt");
         let names = match fs::read_to_string(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             text => Some(text.with_context(|| format!("cannot read {}", path.display()))?),
         };
         let names = names.map(|text| lines(&text).map(str::to_owned).collect());
         Ok(Self { path, names })
+    }
+
+    /// Drops the tests that are known to fail.
+    pub(crate) fn leave_out(&self, tests: &mut Vec<Test>) {
+        tests.retain(|test| !self.names.as_ref().is_some_and(|names| names.contains(&test.name)));
     }
 
     /// Compares a run with the list.
@@ -93,7 +98,6 @@ impl Known {
         };
         let mut text = String::from("# Conformance tests that are known to fail. This list may only shrink.\n");
         left.iter().for_each(|name| text.extend([name, "\n"]));
-        fs::create_dir_all(self.path.parent().expect("the list lies in a folder"))?;
         fs::write(&self.path, text).with_context(|| format!("cannot write {}", self.path.display()))
     }
 }
@@ -108,6 +112,16 @@ mod tests {
         let known = Known { path: PathBuf::new(), names: Some(names) };
         let surprises = known.surprises(&["a", "d"], &["b", "c"]);
         assert_eq!(surprises, Surprises { broken: vec!["c".to_owned()], mended: vec!["a".to_owned()] });
+    }
+
+    #[test]
+    fn what_is_known_to_fail_is_left_out_and_exists() {
+        let conformance = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance");
+        let known = Known::read(&conformance).unwrap();
+        let listed = known.names.as_ref().expect("the list is checked in").len();
+        let mut tests = all(&conformance).unwrap();
+        known.leave_out(&mut tests);
+        assert_eq!(tests.len(), 462 - listed);
     }
 
     #[test]

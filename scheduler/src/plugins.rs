@@ -36,7 +36,7 @@ const TABLE: &[(Make, i64)] = &[
     (|| Box::new(resources_fit::Fit), 1),
     (|| Box::new(volume_restrictions::VolumeRestrictions), 0),
     (|| Box::new(node_volume_limits::NodeVolumeLimits), 0),
-    (|| Box::new(volume_binding::VolumeBinding), 0),
+    (|| Box::new(volume_binding::VolumeBinding), 1),
     (|| Box::new(volume_zone::VolumeZone), 0),
     (|| Box::new(pod_topology_spread::PodTopologySpread), 2),
     (|| Box::new(inter_pod_affinity::InterPodAffinity), 2),

@@ -4,13 +4,16 @@ use std::{collections::HashSet, sync::Arc};
 
 use imbl::OrdMap;
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
-use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 use reconcile::{Change, Informers, Key};
 
 use crate::{
     cache::Cache,
     framework::ClusterEvent,
-    model::{PodInfo, storage::Storage},
+    model::{
+        PodInfo,
+        storage::{Storage, has_grown, is_tracked},
+    },
     queue::Queue,
 };
 
@@ -52,11 +55,57 @@ fn follow_storage(informers: &Informers, cache: &Arc<Cache>, queue: &Arc<Queue>)
     classes.handle(move |change| stored(&c, &q, |s| put(&mut s.classes, name(change), change)));
     let (c, q) = (cache.clone(), queue.clone());
     csi_nodes.handle(move |change| stored(&c, &q, |s| put(&mut s.csi_nodes, name(change), change)));
+    let capacities = follow_capacities(informers, cache, queue);
     async move {
+        capacities.await;
         claims.synced().await;
         volumes.synced().await;
         classes.synced().await;
         csi_nodes.synced().await;
+    }
+}
+
+/// What drivers have left changes with every volume that is made: only more of it is news.
+fn follow_capacities(
+    informers: &Informers,
+    cache: &Arc<Cache>,
+    queue: &Arc<Queue>,
+) -> impl Future<Output = ()> + use<> {
+    let (drivers, capacities) = (informers.of::<CSIDriver>(), informers.of::<CSIStorageCapacity>());
+    let (c, q) = (cache.clone(), queue.clone());
+    drivers.handle(move |change| {
+        c.change_storage(|s| put(&mut s.drivers, name(change), change));
+        if frees_driver(change) {
+            q.happened(ClusterEvent::Storage);
+        }
+    });
+    let (c, q) = (cache.clone(), queue.clone());
+    capacities.handle(move |change| {
+        c.change_storage(|s| put(&mut s.capacities, Key::of(&**change.object()), change));
+        if brings_room(change) {
+            q.happened(ClusterEvent::Storage);
+        }
+    });
+    async move {
+        drivers.synced().await;
+        capacities.synced().await;
+    }
+}
+
+/// The driver's word on what it has left counts no longer.
+fn frees_driver(change: &Change<CSIDriver>) -> bool {
+    match change {
+        Change::Added(_) => false,
+        Change::Updated { old, new } => is_tracked(old) && !is_tracked(new),
+        Change::Deleted(old) => is_tracked(old),
+    }
+}
+
+fn brings_room(change: &Change<CSIStorageCapacity>) -> bool {
+    match change {
+        Change::Added(_) => true,
+        Change::Updated { old, new } => has_grown(old, new),
+        Change::Deleted(_) => false,
     }
 }
 
@@ -150,4 +199,42 @@ fn is_over(pod: &Pod) -> bool {
 fn is_news(change: &Change<Pod>) -> bool {
     let Change::Updated { old, new } = change else { return true };
     old.metadata.labels != new.metadata.labels || old.spec != new.spec || old.metadata.uid != new.metadata.uid
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_of_drivers_makes_pods_look_again() {
+        let driver = |tracked: bool| -> Arc<CSIDriver> {
+            let driver = json!({"metadata": {"name": "d"}, "spec": {"storageCapacity": tracked}});
+            Arc::new(serde_json::from_value(driver).unwrap())
+        };
+        let update = |old, new| Change::Updated { old: driver(old), new: driver(new) };
+        for (change, news) in [
+            (Change::Added(driver(true)), false),
+            (update(true, false), true),
+            (update(false, true), false),
+            (update(true, true), false),
+            (Change::Deleted(driver(true)), true),
+            (Change::Deleted(driver(false)), false),
+        ] {
+            assert_eq!(frees_driver(&change), news, "{change:?}");
+        }
+        let room = |capacity: &str| -> Arc<CSIStorageCapacity> {
+            let room = json!({"metadata": {"name": "r"}, "storageClassName": "c", "capacity": capacity});
+            Arc::new(serde_json::from_value(room).unwrap())
+        };
+        for (change, news) in [
+            (Change::Added(room("1Gi")), true),
+            (Change::Updated { old: room("1Gi"), new: room("2Gi") }, true),
+            (Change::Updated { old: room("2Gi"), new: room("1Gi") }, false),
+            (Change::Deleted(room("1Gi")), false),
+        ] {
+            assert_eq!(brings_room(&change), news, "{change:?}");
+        }
+    }
 }

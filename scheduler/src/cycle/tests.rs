@@ -171,3 +171,40 @@ fn large_clusters_are_sampled() {
         assert_eq!(nodes_to_find(all, percentage), expected, "{all} {percentage}");
     }
 }
+
+/// The node for a pod whose volume is still to be made, or why there is none; nodes have so much left for it.
+fn with_room(rooms: &[(&str, &str)]) -> String {
+    let cache = Cache::default();
+    cache.set_namespace("default", Some(Default::default()));
+    rooms.iter().for_each(|(name, _)| cache.set_node(&serde_json::from_value(node(name, json!({}))).unwrap()));
+    cache.change_storage(|storage| {
+        let class =
+            json!({"metadata": {"name": "fast"}, "provisioner": "d", "volumeBindingMode": "WaitForFirstConsumer"});
+        storage.classes.insert("fast".into(), Arc::new(serde_json::from_value(class).unwrap()));
+        let driver = json!({"metadata": {"name": "d"}, "spec": {"storageCapacity": true}});
+        storage.drivers.insert("d".into(), Arc::new(serde_json::from_value(driver).unwrap()));
+        let claim = json!({"metadata": {"name": "c", "namespace": "default"},
+            "spec": {"storageClassName": "fast", "resources": {"requests": {"storage": "5Gi"}}}});
+        storage.claims.insert(reconcile::Key::new("default", "c"), Arc::new(serde_json::from_value(claim).unwrap()));
+        for (name, left) in rooms {
+            let room = json!({"metadata": {"name": name, "namespace": "d"}, "storageClassName": "fast",
+                "capacity": left, "nodeTopology": {"matchLabels": {"zone": name}}});
+            let key = reconcile::Key::new("d", *name);
+            storage.capacities.insert(key, Arc::new(serde_json::from_value(room).unwrap()));
+        }
+    });
+    let volumes = json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]});
+    let (profile, snapshot, pod) = (Profile::standard("x"), cache.snapshot(), info(pod("new", "", volumes)));
+    let decided = decide(&profile, &pod, &snapshot, &Nominated::new(), &mut Cursor::default());
+    decided.unwrap_or_else(|unfit| unfit.message(""))
+}
+
+#[test]
+fn a_volume_is_made_where_most_is_left() {
+    for _ in 0..20 {
+        assert_eq!(with_room(&[("a", "10Gi"), ("b", "100Gi")]), "b");
+        assert_eq!(with_room(&[("a", "5Gi"), ("b", "4Gi")]), "a");
+    }
+    let why = "0/2 nodes are available: 2 node(s) did not have enough free storage.";
+    assert_eq!(with_room(&[("a", "1Gi"), ("b", "4Gi")]), why);
+}

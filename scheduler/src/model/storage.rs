@@ -1,5 +1,7 @@
 //! Claims, volumes and their classes, as decisions about pods with volumes need them. Pure.
 
+mod capacity;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -8,8 +10,10 @@ use imbl::OrdMap;
 use k8s_openapi::api::core::v1::{
     ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, TopologySelectorTerm, VolumeNodeAffinity,
 };
-use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 use reconcile::Key;
+
+pub(crate) use capacity::{has_grown, is_tracked};
 
 use super::affinity::{Labels, NodeSelector, Selector};
 
@@ -26,6 +30,8 @@ pub(crate) struct Storage {
     pub(crate) volumes: OrdMap<String, Arc<PersistentVolume>>,
     pub(crate) classes: OrdMap<String, Arc<StorageClass>>,
     pub(crate) csi_nodes: OrdMap<String, Arc<CSINode>>,
+    pub(crate) drivers: OrdMap<String, Arc<CSIDriver>>,
+    pub(crate) capacities: OrdMap<Key, Arc<CSIStorageCapacity>>,
 }
 
 /// A claim that a pod uses.
@@ -100,6 +106,8 @@ pub(crate) enum Conflict {
     /// Nothing to bind, and nobody to provision.
     Bind,
     Node,
+    /// Who provisions has too little left there.
+    Space,
     /// A bound volume does not exist.
     Gone,
 }
@@ -178,7 +186,7 @@ impl Storage {
         for claim in &sorted.delayed {
             match annotation(claim, SELECTED_NODE) {
                 // Being provisioned for a node: nowhere else.
-                Some(selected) if selected != node => return Err(Conflict::Node),
+                Some(selected) if selected != node => return Err(Conflict::Bind),
                 Some(_) => plan.provision.push(claim.clone()),
                 None => open.push(claim.clone()),
             }
@@ -190,10 +198,10 @@ impl Storage {
                     chosen.insert(volume.metadata.name.clone());
                     plan.bind.push((volume, claim));
                 }
-                None if self.can_provision(&claim, labels) => plan.provision.push(claim),
-                None => return Err(Conflict::Bind),
+                None => plan.provision.push(claim),
             }
         }
+        plan.provision.iter().try_for_each(|claim| self.check_provision(claim, labels))?;
         Ok(plan)
     }
 
@@ -214,10 +222,13 @@ impl Storage {
         reserved.or_else(free).map(|volume| (*volume).clone())
     }
 
-    fn can_provision(&self, claim: &PersistentVolumeClaim, labels: &Labels) -> bool {
-        let Some(class) = self.classes.get(class_of(claim)) else { return false };
+    fn check_provision(&self, claim: &PersistentVolumeClaim, labels: &Labels) -> Result<(), Conflict> {
+        let class = self.classes.get(class_of(claim)).ok_or(Conflict::Bind)?;
         let made = !class.provisioner.is_empty() && class.provisioner != NO_PROVISIONER;
-        made && allowed(class.allowed_topologies.as_deref().unwrap_or_default(), labels)
+        if !made || !allowed(class.allowed_topologies.as_deref().unwrap_or_default(), labels) {
+            return Err(Conflict::Bind);
+        }
+        if self.has_room(claim, class, labels) { Ok(()) } else { Err(Conflict::Space) }
     }
 }
 
@@ -245,17 +256,21 @@ pub(crate) fn reaches(volume: &PersistentVolume, node: &str, labels: &Labels) ->
     required.is_none_or(|required| NodeSelector::new(required).matches(node, labels))
 }
 
-fn quantity(list: Option<&BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>) -> i64 {
-    let parsed = list.and_then(|list| list.get("storage")).and_then(|q| q.0.parse::<Quantity>().ok());
-    parsed.map_or(0, |quantity| quantity.value())
+fn quantity(list: &BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>) -> Option<i64> {
+    Some(list.get("storage")?.0.parse::<Quantity>().ok()?.value())
 }
 
 fn capacity(volume: &PersistentVolume) -> i64 {
-    quantity(volume.spec.as_ref().and_then(|spec| spec.capacity.as_ref()))
+    volume.spec.as_ref().and_then(|spec| quantity(spec.capacity.as_ref()?)).unwrap_or(0)
+}
+
+/// None when the claim names no size.
+fn asked(claim: &PersistentVolumeClaim) -> Option<i64> {
+    quantity(claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?)
 }
 
 fn requested(claim: &PersistentVolumeClaim) -> i64 {
-    quantity(claim.spec.as_ref().and_then(|spec| spec.resources.as_ref()).and_then(|r| r.requests.as_ref()))
+    asked(claim).unwrap_or(0)
 }
 
 /// Of the kind, the size and the class that the claim wants, and not on its way out.

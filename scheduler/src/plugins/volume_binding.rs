@@ -1,8 +1,8 @@
 //! `VolumeBinding`: a pod goes where its volumes are, or where volumes for it can be.
 //!
 //! Claims whose class waits for their first pod are bound with the decision: [`Plan`](crate::model::storage::Plan) says
-//! to what, and `bind` does it before the pod itself is bound. What a storage driver has left (`CSIStorageCapacity`) is
-//! not asked for: a driver that has none refuses later.
+//! to what, and `bind` does it before the pod itself is bound. A node where the storage driver has too little left
+//! (`CSIStorageCapacity`) is no choice; one where more is left is a better one.
 
 use std::sync::Arc;
 
@@ -40,10 +40,21 @@ impl Plugin for VolumeBinding {
                 Rejection::unresolvable(match conflict {
                     Conflict::Bind => "node(s) didn't find available persistent volumes to bind",
                     Conflict::Node => "node(s) didn't match PersistentVolume's node affinity",
+                    Conflict::Space => "node(s) did not have enough free storage",
                     Conflict::Gone => "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",
                 })
             })
         })))
+    }
+
+    fn score(&self, pod: &PodInfo, nodes: &[Arc<NodeInfo>], snapshot: &Snapshot) -> Option<Vec<i64>> {
+        let storage = snapshot.storage();
+        let sorted = sorted(pod, storage).ok()?.filter(|sorted| !sorted.delayed.is_empty())?;
+        let score = |node: &Arc<NodeInfo>| {
+            let plan = storage.plan(&sorted, &node.name, &node.labels);
+            plan.map_or(0, |plan| storage.score(&plan, &node.labels))
+        };
+        Some(nodes.iter().map(score).collect())
     }
 }
 

@@ -81,7 +81,7 @@ fn what_nobody_has_made_is_provisioned_where_it_was_decided() {
     let chosen = || vec![claim("c", "1Gi", json!({SELECTED_NODE: "a"}))];
     assert_eq!(planned(&storage, fresh(), "a"), Ok("c".into()));
     assert_eq!(planned(&storage, chosen(), "a"), Ok("c".into()));
-    assert_eq!(planned(&storage, chosen(), "b"), Err(Conflict::Node));
+    assert_eq!(planned(&storage, chosen(), "b"), Err(Conflict::Bind));
 }
 
 #[test]

@@ -7,7 +7,10 @@ mod content;
 mod events;
 mod exec;
 mod import;
+mod lease;
+mod overlay;
 mod settings;
+mod unpack;
 mod volume;
 
 pub use client::Containerd;

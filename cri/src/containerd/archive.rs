@@ -16,7 +16,7 @@ const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+j
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 /// Manifests and configurations are small; a larger one is refused instead of read.
-const MAX_DOCUMENT_BYTES: u64 = 8 * 1024 * 1024;
+pub(super) const MAX_DOCUMENT_BYTES: u64 = 8 * 1024 * 1024;
 
 /// A piece of content to store, with the references that keep its children alive.
 #[derive(Debug, Clone)]
@@ -230,15 +230,15 @@ fn children(document: &Value) -> impl Iterator<Item = &Value> {
     config.chain(array(document, "layers")).chain(array(document, "manifests"))
 }
 
-fn is_index(media_type: &str) -> bool {
+pub(super) fn is_index(media_type: &str) -> bool {
     media_type == OCI_INDEX || media_type == DOCKER_LIST
 }
 
-fn array<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+pub(super) fn array<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
     value.get(key).and_then(Value::as_array).into_iter().flatten()
 }
 
-fn text(value: &Value, key: &str) -> String {
+pub(super) fn text(value: &Value, key: &str) -> String {
     value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 

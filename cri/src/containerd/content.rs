@@ -1,19 +1,21 @@
-//! Writing blobs into containerd's content store.
+//! Writing blobs into containerd's content store, and reading small ones.
 
 use std::collections::HashMap;
 use std::io::SeekFrom;
 use std::path::Path;
 
 use containerd_client::services::v1::content_client::ContentClient;
-use containerd_client::services::v1::{Info, InfoRequest, UpdateRequest, WriteAction, WriteContentRequest};
+use containerd_client::services::v1::{
+    Info, InfoRequest, ReadContentRequest, UpdateRequest, WriteAction, WriteContentRequest,
+};
 use prost_types::FieldMask;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
 use tonic::transport::Channel;
-use tonic::{Code, Request};
 
-use super::archive::{Blob, Source};
-use super::namespaced;
+use super::archive::{Blob, MAX_DOCUMENT_BYTES, Source};
+use super::lease::Lease;
 use crate::Error;
 
 /// One message of a write; well below gRPC's 4 MiB default.
@@ -23,50 +25,59 @@ const QUEUED_CHUNKS: usize = 2;
 
 pub(super) struct Store {
     client: ContentClient<Channel>,
-    lease: String,
+    lease: Lease,
 }
 
 impl Store {
     /// Everything written is kept by `lease` until something else refers to it.
-    pub(super) fn new(channel: Channel, lease: String) -> Self {
+    pub(super) fn new(channel: Channel, lease: Lease) -> Self {
         Self { client: ContentClient::new(channel), lease }
     }
 
-    fn request<T>(&self, message: T) -> Result<Request<T>, Error> {
-        let mut request = namespaced(message);
-        let lease = self.lease.parse().map_err(|_| Error::Archive(format!("bad lease id {}", self.lease)))?;
-        request.metadata_mut().insert("containerd-lease", lease);
-        Ok(request)
+    /// A manifest or configuration.
+    pub(super) async fn document(&mut self, digest: &str) -> Result<serde_json::Value, Error> {
+        let failed = |status: tonic::Status| Error::rpc("read content", &status);
+        let read = ReadContentRequest { digest: digest.to_owned(), offset: 0, size: 0 };
+        let mut parts = self.client.read(self.lease.request(read)?).await.map_err(failed)?.into_inner();
+        let mut bytes = Vec::new();
+        while let Some(part) = parts.message().await.map_err(failed)? {
+            bytes.extend(part.data);
+            if bytes.len() as u64 > MAX_DOCUMENT_BYTES {
+                return Err(Error::Archive(format!("{digest} has more than {MAX_DOCUMENT_BYTES} bytes")));
+            }
+        }
+        serde_json::from_slice(&bytes).map_err(|error| Error::Archive(format!("{digest}: {error}")))
     }
 
     /// Stores a blob unless it is there, and sets the labels that keep what it refers to.
     pub(super) async fn put(&mut self, blob: &Blob, archive: &Path) -> Result<(), Error> {
         let labels = reference_labels(&blob.references);
-        let info = self.request(InfoRequest { digest: blob.digest.clone() })?;
+        let info = self.lease.request(InfoRequest { digest: blob.digest.clone() })?;
         if self.client.info(info).await.is_ok() {
-            return self.label(blob, labels).await;
+            return self.label(&blob.digest, labels).await;
         }
         let written = self.write(blob, labels.clone(), archive).await;
         match written {
-            Err(Error::Rpc { code: Code::AlreadyExists, .. }) => self.label(blob, labels).await,
+            Err(Error::Rpc { code: Code::AlreadyExists, .. }) => self.label(&blob.digest, labels).await,
             other => other,
         }
     }
 
-    async fn label(&mut self, blob: &Blob, labels: HashMap<String, String>) -> Result<(), Error> {
+    /// Adds labels to a blob that is there.
+    pub(super) async fn label(&mut self, digest: &str, labels: HashMap<String, String>) -> Result<(), Error> {
         if labels.is_empty() {
             return Ok(());
         }
         let paths = labels.keys().map(|key| format!("labels.{key}")).collect();
-        let info = Info { digest: blob.digest.clone(), labels, ..Default::default() };
+        let info = Info { digest: digest.to_owned(), labels, ..Default::default() };
         let update = UpdateRequest { info: Some(info), update_mask: Some(FieldMask { paths }) };
-        let answer = self.client.update(self.request(update)?).await;
+        let answer = self.client.update(self.lease.request(update)?).await;
         answer.map(drop).map_err(|status| Error::rpc("label content", &status))
     }
 
     async fn write(&mut self, blob: &Blob, labels: HashMap<String, String>, archive: &Path) -> Result<(), Error> {
         let (sender, receiver) = tokio::sync::mpsc::channel(QUEUED_CHUNKS);
-        let request = self.request(ReceiverStream::new(receiver))?;
+        let request = self.lease.request(ReceiverStream::new(receiver))?;
         let feed = feed(sender, blob, labels, archive);
         let call = async {
             let mut answers = self.client.write(request).await?.into_inner();

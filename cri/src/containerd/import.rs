@@ -5,15 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use containerd_client::services::v1::images_client::ImagesClient;
-use containerd_client::services::v1::leases_client::LeasesClient;
-use containerd_client::services::v1::{
-    CreateImageRequest, CreateRequest, DeleteRequest, Image as ImageRecord, UpdateImageRequest,
-};
+use containerd_client::services::v1::{CreateImageRequest, Image as ImageRecord, UpdateImageRequest};
 use containerd_client::types::Descriptor;
 use tonic::Code;
 
 use super::archive::{self, Contents, Image, normalize};
 use super::content::Store;
+use super::lease::Lease;
 use super::{Containerd, namespaced};
 use crate::{Error, Runtime};
 
@@ -26,13 +24,9 @@ pub(super) async fn import(containerd: &Containerd, path: &Path, name: Option<&s
     let contents = tokio::task::spawn_blocking(move || archive::open(&owned))
         .await
         .map_err(|join| Error::Archive(join.to_string()))??;
-    let lease = format!("import-{}", uuid::Uuid::new_v4());
-    let mut leases = LeasesClient::new(containerd.channel());
-    let create = namespaced(CreateRequest { id: lease.clone(), ..Default::default() });
-    leases.create(create).await.map_err(|status| Error::rpc("create lease", &status))?;
+    let lease = Lease::create(containerd, "import").await?;
     let outcome = store(containerd, path, name, &contents, &lease).await;
-    // A lease that stays behind only delays garbage collection of a failed import.
-    let _ = leases.delete(namespaced(DeleteRequest { id: lease, sync: false })).await;
+    lease.delete(containerd).await;
     outcome
 }
 
@@ -41,9 +35,9 @@ async fn store(
     path: &Path,
     name: Option<&str>,
     contents: &Contents,
-    lease: &str,
+    lease: &Lease,
 ) -> Result<Vec<String>, Error> {
-    let mut content = Store::new(containerd.channel(), lease.to_owned());
+    let mut content = Store::new(containerd.channel(), lease.clone());
     for blob in &contents.blobs {
         content.put(blob, path).await?;
     }

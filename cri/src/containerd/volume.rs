@@ -11,7 +11,8 @@ use containerd_client::types::Mount;
 use nix::mount::{MsFlags, mount};
 use tonic::Code;
 
-use super::{Containerd, namespaced};
+use super::unpack::{Image, unpack};
+use super::{Containerd, namespaced, overlay};
 use crate::{Error, v1};
 
 /// Keeps a view from being collected as garbage. The value says since when.
@@ -22,29 +23,38 @@ const OWNER_LABEL: &str = "ironclad.dev/volume-of";
 /// Mounts what the image holds.
 pub(super) async fn show(containerd: &Containerd, image: &str, owner: &str, target: &Path) -> Result<(), Error> {
     let snapshotter = snapshotter(containerd).await?;
-    let parent = chain(containerd, image).await?;
+    let (image, parent) = known(containerd, image).await?;
     let key = format!("ironclad-volume_{owner}_{}", target.file_name().unwrap_or_default().display());
-    let mut snapshots = SnapshotsClient::new(containerd.channel());
     let labels = HashMap::from([
         (ROOT_LABEL.to_owned(), "1970-01-01T00:00:00Z".to_owned()),
         (OWNER_LABEL.to_owned(), owner.to_owned()),
     ]);
-    let view = ViewSnapshotRequest { snapshotter: snapshotter.clone(), key: key.clone(), parent, labels };
-    let mounts = match snapshots.view(namespaced(view)).await {
-        Ok(answer) => answer.into_inner().mounts,
-        Err(status) if status.code() == Code::AlreadyExists => {
-            let known = snapshots.mounts(namespaced(MountsRequest { snapshotter, key })).await;
-            known.map_err(|status| Error::rpc("mounts of snapshot", &status))?.into_inner().mounts
+    let request = ViewSnapshotRequest { snapshotter: snapshotter.clone(), key, parent, labels };
+    let mounts = match view(containerd, request.clone()).await {
+        // An image that was imported is laid out when it is first needed.
+        Err(error) if error.is_not_found() => {
+            unpack(containerd, &image, &snapshotter).await?;
+            view(containerd, request).await?
         }
-        Err(status) if status.code() == Code::NotFound => {
-            let message = format!("image {image:?} is not unpacked: pull it, or start a container of it first");
-            return Err(Error::Archive(message));
-        }
-        Err(status) => return Err(Error::rpc("view snapshot", &status)),
+        known => known?,
     };
     let target = target.to_owned();
     let mounted = tokio::task::spawn_blocking(move || mounts.iter().try_for_each(|one| attach(one, &target))).await;
     mounted.map_err(|join| Error::Archive(join.to_string()))?
+}
+
+/// The mounts of a read-only view, which may have been made before.
+async fn view(containerd: &Containerd, request: ViewSnapshotRequest) -> Result<Vec<Mount>, Error> {
+    let mut snapshots = SnapshotsClient::new(containerd.channel());
+    let (snapshotter, key) = (request.snapshotter.clone(), request.key.clone());
+    match snapshots.view(namespaced(request)).await {
+        Ok(answer) => Ok(answer.into_inner().mounts),
+        Err(status) if status.code() == Code::AlreadyExists => {
+            let known = snapshots.mounts(namespaced(MountsRequest { snapshotter, key })).await;
+            Ok(known.map_err(|status| Error::rpc("mounts of snapshot", &status))?.into_inner().mounts)
+        }
+        Err(status) => Err(Error::rpc("view snapshot", &status)),
+    }
 }
 
 /// Removes the views of an owner. Their mounts have to be gone.
@@ -94,13 +104,17 @@ fn of_place(path: &str) -> Option<String> {
     parts.next_back().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// The snapshot that holds all of an image's layers.
-async fn chain(containerd: &Containerd, image: &str) -> Result<String, Error> {
+/// The image, and the snapshot that holds all of its layers.
+async fn known(containerd: &Containerd, image: &str) -> Result<(Image, String), Error> {
     let spec = v1::ImageSpec { image: image.to_owned(), ..Default::default() };
     let request = v1::ImageStatusRequest { image: Some(spec), verbose: true };
     let answer = containerd.image_service().image_status(request).await;
-    let info = answer.map_err(|status| Error::rpc("image status", &status))?.into_inner().info;
-    text(&info, "info", "/chainID").ok_or(Error::Incomplete { operation: "image status", missing: "the chain's id" })
+    let answer = answer.map_err(|status| Error::rpc("image status", &status))?.into_inner();
+    let missing = |missing| Error::Incomplete { operation: "image status", missing };
+    let found = answer.image.ok_or_else(|| missing("the image"))?;
+    let chain = text(&answer.info, "info", "/chainID").ok_or_else(|| missing("the chain's id"))?;
+    let names = found.repo_tags.into_iter().chain(found.repo_digests).collect();
+    Ok((Image { id: found.id, names }, chain))
 }
 
 fn text(info: &HashMap<String, String>, key: &str, pointer: &str) -> Option<String> {
@@ -112,12 +126,13 @@ fn text(info: &HashMap<String, String>, key: &str, pointer: &str) -> Option<Stri
 fn attach(one: &Mount, target: &Path) -> Result<(), Error> {
     let (mut flags, data) = options(&one.options);
     flags |= MsFlags::MS_RDONLY | MsFlags::MS_NOEXEC;
-    let failed = |errno: nix::Error| Error::io(format!("mount image on {}", target.display()), errno.into());
+    let failed = |source: std::io::Error| Error::io(format!("mount image on {}", target.display()), source);
     let kind = (one.r#type != "bind").then_some(one.r#type.as_str());
-    mount(Some(one.source.as_str()), target, kind, flags, Some(data.as_str())).map_err(failed)?;
+    overlay::attach(&one.source, target, kind, flags, &data).map_err(failed)?;
     if flags.contains(MsFlags::MS_BIND) {
         // A bind mount takes its flags only when it is changed.
-        mount(None::<&str>, target, None::<&str>, flags | MsFlags::MS_REMOUNT, None::<&str>).map_err(failed)?;
+        let changed = mount(None::<&str>, target, None::<&str>, flags | MsFlags::MS_REMOUNT, None::<&str>);
+        changed.map_err(|errno| failed(errno.into()))?;
     }
     Ok(())
 }

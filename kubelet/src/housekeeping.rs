@@ -21,6 +21,7 @@ const ORPHANS: Duration = Duration::from_secs(30);
 const SOURCES: Duration = Duration::from_millis(200);
 const LOGS: Duration = Duration::from_secs(10);
 const IMAGES: Duration = Duration::from_secs(300);
+const OBJECTS: Duration = Duration::from_secs(60);
 /// Grace of containers whose pod is not known any more.
 const ORPHAN_GRACE: Duration = Duration::from_secs(30);
 
@@ -31,6 +32,15 @@ pub(crate) fn start(kubelet: &Arc<Kubelet>, pods: Informer<Pod>) {
     kubelet.tasks.supervise("log rotation", move || logs(shared.clone()));
     let shared = kubelet.clone();
     kubelet.tasks.supervise("image collection", move || images(shared.clone()));
+    let shared = kubelet.clone();
+    kubelet.tasks.supervise("object watches", move || objects(shared.clone()));
+}
+
+async fn objects(kubelet: Arc<Kubelet>) -> Result<(), std::convert::Infallible> {
+    while pause(&kubelet, OBJECTS).await {
+        kubelet.objects.rest(daemon::clock::monotonic());
+    }
+    Ok(())
 }
 
 async fn logs(kubelet: Arc<Kubelet>) -> Result<(), cri::Error> {

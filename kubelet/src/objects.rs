@@ -1,73 +1,28 @@
 //! Config maps, secrets and services that pods refer to.
 //!
-//! Config maps and secrets are read one by one, because a node may only read what its pods name. An answer is kept
-//! for a short time: the pods of a Deployment start together and refer to the same ones.
+//! A node may only read the config maps and secrets that its pods name: each is watched by its name, once for all pods
+//! that name it, as long as one does ([`watched`]).
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt::Debug;
+mod references;
+mod watched;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
-use k8s_openapi::{ByteString, NamespaceResourceScope};
-use kube::{Api, Client};
-use parking_lot::Mutex;
-use reconcile::Informer;
-use serde::de::DeserializeOwned;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret, Service};
+use reconcile::{Informer, Informers};
+use tokio::sync::Notify;
 
+use self::watched::{Answer, Watched};
 use crate::pod;
 use crate::spec::env::{self, Referred};
 
-/// How long an answer may be used again.
-const FRESH: Duration = Duration::from_secs(1);
-/// Entries kept at most.
-const MAX_KEPT: usize = 4096;
-
 pub(crate) struct Objects {
-    client: Client,
-    config_maps: Kept<ConfigMap>,
-    secrets: Kept<Secret>,
+    config_maps: Watched<ConfigMap>,
+    secrets: Watched<Secret>,
     services: Informer<Service>,
-}
-
-/// An object, or that it does not exist.
-type Answer<K> = Option<Arc<K>>;
-
-/// Namespace and name.
-type Key = (String, String);
-
-struct Kept<K>(Mutex<HashMap<Key, (Instant, Answer<K>)>>);
-
-impl<K> Default for Kept<K> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<K> Kept<K>
-where
-    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
-{
-    async fn get(&self, client: &Client, namespace: &str, name: &str) -> Result<Answer<K>, String> {
-        let key = (namespace.to_owned(), name.to_owned());
-        let now = daemon::clock::monotonic();
-        if let Some((at, answer)) = self.0.lock().get(&key)
-            && now.duration_since(*at) < FRESH
-        {
-            return Ok(answer.clone());
-        }
-        let answer = Api::<K>::namespaced(client.clone(), namespace).get_opt(name).await;
-        let answer = answer.map_err(|error| api_message(&error))?.map(Arc::new);
-        let mut kept = self.0.lock();
-        if kept.len() >= MAX_KEPT {
-            kept.retain(|_, (at, _)| now.duration_since(*at) < FRESH);
-        }
-        // That something is missing is news every time: it may be there the next moment.
-        if answer.is_some() {
-            kept.insert(key, (now, answer.clone()));
-        }
-        Ok(answer)
-    }
 }
 
 /// The server's own words, without the client's wrapping.
@@ -79,24 +34,44 @@ pub(crate) fn api_message(error: &kube::Error) -> String {
 }
 
 impl Objects {
-    pub(crate) fn new(client: Client, services: Informer<Service>) -> Self {
-        Self { client, config_maps: Kept::default(), secrets: Kept::default(), services }
+    pub(crate) fn new(informers: &Informers) -> Self {
+        Self {
+            config_maps: Watched::new("configmap", informers.clone()),
+            secrets: Watched::new("secret", informers.clone()),
+            services: informers.of::<Service>(),
+        }
+    }
+
+    /// Follows what the pod refers to now, and no longer what it referred to before. `wake` is told of changes.
+    pub(crate) fn refer(&self, pod: &Pod, wake: &Arc<Notify>) {
+        let (config_maps, secrets) = references::of(pod);
+        let (uid, namespace, now) = (pod::uid(pod), pod::namespace(pod), daemon::clock::monotonic());
+        self.config_maps.refer(uid, namespace, config_maps, wake, now);
+        self.secrets.refer(uid, namespace, secrets, wake, now);
+    }
+
+    /// The pod needs nothing any more.
+    pub(crate) fn forget(&self, uid: &str) {
+        self.config_maps.forget(uid);
+        self.secrets.forget(uid);
+    }
+
+    /// No longer follows what nobody has asked for in a while.
+    pub(crate) fn rest(&self, now: Instant) {
+        self.config_maps.rest(now);
+        self.secrets.rest(now);
     }
 
     pub(crate) async fn config_map(&self, namespace: &str, name: &str) -> Result<Answer<ConfigMap>, String> {
-        self.config_maps.get(&self.client, namespace, name).await
+        self.config_maps.get(namespace, name).await
     }
 
     pub(crate) async fn secret(&self, namespace: &str, name: &str) -> Result<Answer<Secret>, String> {
-        self.secrets.get(&self.client, namespace, name).await
+        self.secrets.get(namespace, name).await
     }
 
     /// Everything the environment of a container refers to.
-    pub(crate) async fn referred(
-        &self,
-        pod: &Pod,
-        container: &k8s_openapi::api::core::v1::Container,
-    ) -> Result<Referred, String> {
+    pub(crate) async fn referred(&self, pod: &Pod, container: &Container) -> Result<Referred, String> {
         let namespace = pod::namespace(pod);
         let (config_maps, secrets) = env::references(container);
         let mut referred = Referred::default();

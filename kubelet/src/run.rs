@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cri::{Containerd, Runtime};
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::runtime::watcher;
 use reconcile::{Change, Informers, Recorder};
 
@@ -103,7 +103,7 @@ async fn assemble(
     let own = watcher::Config::default().fields(&format!("metadata.name={}", config.node_name));
     let node = informers.of_selected::<Node>(own, None);
     Ok(Arc::new(Kubelet {
-        objects: Objects::new(client.clone(), informers.of::<Service>()),
+        objects: Objects::new(informers),
         images: Images::new(runtime.clone(), config.serialize_image_pulls),
         tokens: Tokens::new(client.clone()),
         trust: TrustBundles::new(informers.clone()),

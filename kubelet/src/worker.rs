@@ -69,6 +69,8 @@ pub(crate) struct Worker {
     uid: String,
     stage: Stage,
     view: Arc<Mutex<View>>,
+    /// Brings the next turn at once.
+    wake: Arc<Notify>,
     /// The last status made here.
     status: PodStatus,
     waiting: HashMap<String, WaitingReason>,
@@ -99,6 +101,7 @@ pub(crate) async fn run(
         uid,
         stage: Stage::Running,
         view,
+        wake: wake.clone(),
         status,
         waiting: HashMap::new(),
         verdict: None,
@@ -257,6 +260,7 @@ impl Worker {
 
     /// Everything a pod needs before its containers, then the containers.
     async fn bring_up(&mut self, pod: &Arc<Pod>, observed: PodObserved) -> Result<Next, Duration> {
+        self.kubelet.objects.refer(pod, &self.wake);
         if !pod::is_host_network(pod)
             && let Some(problem) = self.kubelet.runtime_state.network_problem()
         {
@@ -372,6 +376,7 @@ impl Worker {
             return Next::After(RETRY_KILL);
         }
         self.kubelet.cgroups.remove(&self.uid);
+        self.kubelet.objects.forget(&self.uid);
         self.kubelet.tokens.forget(&self.uid);
         self.kubelet.certificates.forget(&self.uid);
         self.kubelet.images.forget(&self.uid);

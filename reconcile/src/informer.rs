@@ -19,8 +19,9 @@ use std::{
 use kube::{Api, Client, Resource, runtime::watcher};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
+use tokio_util::task::AbortOnDropHandle;
 
-use self::{cache::Shared, namespaced::Namespaced};
+use self::{cache::Shared, drive::Target, namespaced::Namespaced};
 
 /// What an informer can hold: any typed Kubernetes object.
 pub trait Object: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
@@ -89,16 +90,38 @@ impl Informers {
         match namespace {
             None => self.start(&informer, Api::all(self.client.clone()), config),
             Some(namespace) => {
-                let api = Api::<Namespaced<K>>::namespaced(self.client.clone(), namespace);
-                let shared = informer.shared.clone();
-                drive::start(&self.tasks, kind::<K>(), api, config, shared, Namespaced::into_inner);
+                drive::start(&self.tasks, self.inside(&informer, namespace, config));
             }
         }
         informer
     }
 
+    /// An informer of the objects of a namespace that a selector matches, which is fed as long as the returned value
+    /// lives. Not shared.
+    pub fn owned<K: Object>(&self, config: watcher::Config, namespace: &str) -> Owned<K> {
+        let informer = Informer { shared: Arc::new(Shared::new()) };
+        let task = drive::start_owned(&self.tasks, self.inside(&informer, namespace, config));
+        Owned { informer, _task: task }
+    }
+
+    fn inside<K: Object>(
+        &self,
+        informer: &Informer<K>,
+        namespace: &str,
+        config: watcher::Config,
+    ) -> Target<Namespaced<K>, K> {
+        Target {
+            kind: kind::<K>(),
+            api: Api::namespaced(self.client.clone(), namespace),
+            config,
+            shared: informer.shared.clone(),
+            unwrap: Namespaced::into_inner,
+        }
+    }
+
     fn start<K: Object>(&self, informer: &Informer<K>, api: Api<K>, config: watcher::Config) {
-        drive::start(&self.tasks, kind::<K>(), api, config, informer.shared.clone(), |object| object);
+        let shared = informer.shared.clone();
+        drive::start(&self.tasks, Target { kind: kind::<K>(), api, config, shared, unwrap: |object| object });
     }
 }
 
@@ -112,6 +135,19 @@ fn kind<K: Object>() -> &'static str {
 /// The reflected objects of one kind. Clones share them.
 pub struct Informer<K> {
     shared: Arc<Shared<K>>,
+}
+
+/// An informer with what feeds it. When this goes, nothing changes in the informer any more.
+pub struct Owned<K> {
+    informer: Informer<K>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl<K> Owned<K> {
+    /// The informer, to read from.
+    pub fn informer(&self) -> &Informer<K> {
+        &self.informer
+    }
 }
 
 impl<K> Clone for Informer<K> {

@@ -19,7 +19,7 @@ mod workers;
 
 pub use expectations::Expectations;
 pub use index::Index;
-pub use informer::{Change, Feed, Informer, Informers, Object};
+pub use informer::{Change, Feed, Informer, Informers, Object, Owned};
 pub use key::{Key, controller_of, controller_ref, reference};
 pub use lease::LeaderLease;
 pub use queue::Queue;

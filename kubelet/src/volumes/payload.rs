@@ -78,7 +78,9 @@ impl Collector<'_> {
         let Some(data) = found.map(|map| config_map_data(&map)) else {
             return missing(optional, format!("configmap {:?} not found", source.name));
         };
-        select(&data, source.items.as_deref(), source.default_mode.unwrap_or(DEFAULT_MODE), optional)
+        let absent = |key: &str| format!("configmap references non-existent config key: {key}");
+        let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+        select(&data, source.items.as_deref(), mode, |key| missing(optional, absent(key)).map(drop))
     }
 
     async fn secret(&self, source: &SecretVolumeSource) -> Result<Files, String> {
@@ -88,7 +90,9 @@ impl Collector<'_> {
         let Some(data) = found.map(|secret| secret_data(&secret)) else {
             return missing(optional, format!("secret {name:?} not found"));
         };
-        select(&data, source.items.as_deref(), source.default_mode.unwrap_or(DEFAULT_MODE), optional)
+        let absent = |key: &str| format!("references non-existent secret key: {key}");
+        let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+        select(&data, source.items.as_deref(), mode, |key| missing(optional, absent(key)).map(drop))
     }
 
     fn downward(&self, items: &[DownwardAPIVolumeFile], mode: i32) -> Result<Files, String> {
@@ -198,12 +202,12 @@ fn secret_data(secret: &Secret) -> BTreeMap<String, Vec<u8>> {
     secret.data.iter().flatten().map(|(key, ByteString(value))| (key.clone(), value.clone())).collect()
 }
 
-/// Every key as a file, or the chosen keys at their paths.
+/// Every key as a file, or the chosen keys at their paths; `absent` says what a key is that is not there.
 fn select(
     data: &BTreeMap<String, Vec<u8>>,
     items: Option<&[KeyToPath]>,
     mode: i32,
-    optional: bool,
+    absent: impl Fn(&str) -> Result<(), String>,
 ) -> Result<Files, String> {
     let Some(items) = items.filter(|items| !items.is_empty()) else {
         return Ok(data.iter().map(|(key, bytes)| (key.clone(), file(bytes.clone(), mode))).collect());
@@ -214,8 +218,7 @@ fn select(
             Some(bytes) => {
                 files.insert(item.path.clone(), file(bytes.clone(), item.mode.unwrap_or(mode)));
             }
-            None if optional => {}
-            None => return Err(format!("references non-existent secret key: {}", item.key).replace("secret ", "")),
+            None => absent(&item.key)?,
         }
     }
     Ok(files)
@@ -231,14 +234,15 @@ mod tests {
     #[test]
     fn keys_and_paths() {
         let data = BTreeMap::from([("a".to_owned(), b"1".to_vec()), ("b".to_owned(), b"2".to_vec())]);
-        let all = select(&data, None, 0o644, false).unwrap();
+        let refuse = |key: &str| Err(format!("no {key}"));
+        let all = select(&data, None, 0o644, refuse).unwrap();
         assert_eq!(all.keys().collect::<Vec<_>>(), ["a", "b"]);
         let item =
             |key: &str| KeyToPath { key: key.into(), path: "x/y".into(), mode: Some(0o400), ..KeyToPath::default() };
-        let some = select(&data, Some(&[item("b")]), 0o644, false).unwrap();
+        let some = select(&data, Some(&[item("b")]), 0o644, refuse).unwrap();
         assert_eq!(some["x/y"], file(b"2".to_vec(), 0o400));
-        assert_eq!(select(&data, Some(&[item("c")]), 0, false), Err("references non-existent key: c".into()));
-        assert!(select(&data, Some(&[item("c")]), 0, true).unwrap().is_empty());
+        assert_eq!(select(&data, Some(&[item("c")]), 0, refuse), Err("no c".into()));
+        assert!(select(&data, Some(&[item("c")]), 0, |_| Ok(())).unwrap().is_empty());
     }
 
     #[test]

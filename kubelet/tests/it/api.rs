@@ -1,4 +1,5 @@
-//! Just enough of an API server: nodes, leases, events accepted; pods kept, watched, patched, deleted.
+//! Just enough of an API server: nodes, leases, events accepted; pods kept, watched, patched, deleted; config maps kept
+//! and watched one by one.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -23,6 +24,13 @@ pub(crate) struct Api {
 struct State {
     version: u64,
     pods: BTreeMap<String, Value>,
+    maps: BTreeMap<String, Value>,
+    /// Names of the config maps and secrets that were asked for.
+    asked: Vec<String>,
+    /// Reasons and messages of events.
+    told: Vec<(String, String)>,
+    /// The last status that the node sent.
+    node: Value,
     patched: Vec<String>,
     log: Vec<(u64, Value)>,
 }
@@ -110,6 +118,37 @@ impl Api {
         });
     }
 
+    /// Something of the pod changes that says nothing: its worker looks again.
+    pub(crate) fn touch(&self, name: &str) {
+        self.change("MODIFIED", name, |pods| {
+            let annotations = &mut pods.get_mut(name).unwrap()["metadata"]["annotations"];
+            let touched = annotations["touched"].as_str().map_or(0, str::len);
+            annotations["touched"] = json!("x".repeat(touched + 1));
+        });
+    }
+
+    pub(crate) fn put_map(&self, name: &str, key: &str, text: &str) {
+        let mut state = self.state.lock().unwrap();
+        state.version += 1;
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {key: text}, "metadata": {"name": name,
+            "namespace": "default", "uid": format!("u-{name}"), "resourceVersion": state.version.to_string()}});
+        let known = state.maps.insert(name.to_owned(), map.clone()).is_some();
+        let _ = self.events.send(json!({"type": if known { "MODIFIED" } else { "ADDED" }, "object": map}));
+    }
+
+    /// How often a config map or secret was asked for.
+    pub(crate) fn asked_for(&self, name: &str) -> usize {
+        self.state.lock().unwrap().asked.iter().filter(|asked| *asked == name).count()
+    }
+
+    pub(crate) fn was_told(&self, reason: &str, message: &str) -> bool {
+        self.state.lock().unwrap().told.iter().any(|(r, m)| r == reason && m == message)
+    }
+
+    pub(crate) fn node_status(&self) -> Value {
+        self.state.lock().unwrap().node.clone()
+    }
+
     pub(crate) fn pod(&self, name: &str) -> Option<Value> {
         self.state.lock().unwrap().pods.get(name).cloned()
     }
@@ -136,10 +175,39 @@ impl Api {
         if let Some(rest) = path.strip_prefix("/api/v1/namespaces/default/pods/") {
             return self.pods(&parts.method, rest, &sent);
         }
+        if let Some("configmaps" | "secrets") = path.strip_prefix("/api/v1/namespaces/default/") {
+            return self.named(last, query);
+        }
         match parts.method {
+            Method::POST | Method::PATCH if path.contains("/events") => {
+                let text = |key: &str| sent[key].as_str().unwrap_or_default().to_owned();
+                self.state.lock().unwrap().told.push((text("reason"), text("message")));
+                ok(&sent)
+            }
+            Method::PATCH if path == "/api/v1/nodes/n1/status" => {
+                self.state.lock().unwrap().node = sent["status"].clone();
+                ok(&sent)
+            }
             Method::GET => not_found(),
             _ => ok(&sent),
         }
+    }
+
+    /// A watch of one object.
+    fn named(&self, kind: &str, query: &str) -> Response<Body> {
+        let query: BTreeMap<_, _> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let name = query["fieldSelector"].strip_prefix("metadata.name=").unwrap().to_owned();
+        let mut state = self.state.lock().unwrap();
+        state.asked.push(name.clone());
+        let (kind, known) = match kind {
+            "configmaps" => ("ConfigMap", state.maps.get(&name)),
+            _ => ("Secret", None),
+        };
+        let mut first: Vec<Value> = known.iter().map(|map| json!({"type": "ADDED", "object": map})).collect();
+        first.push(json!({"type": "BOOKMARK", "object": {"apiVersion": "v1", "kind": kind, "metadata": {
+            "resourceVersion": state.version.to_string(), "annotations": {"k8s.io/initial-events-end": "true"}}}}));
+        let mine = move |event: &Value| event["object"]["kind"] == kind && event["object"]["metadata"]["name"] == *name;
+        stream(first, self.events.subscribe(), mine)
     }
 
     fn list(&self, kind: &str, query: &str) -> Response<Body> {
@@ -159,12 +227,7 @@ impl Api {
                 let newer = state.log.iter().filter(|(version, _)| *version > from);
                 first.extend(newer.map(|(_, event)| event.clone()));
             }
-            let events = BroadcastStream::new(self.events.subscribe());
-            let events = events.filter_map(move |event| futures::future::ready(event.ok().filter(|_| wanted)));
-            let lines = futures::stream::iter(first)
-                .chain(events)
-                .map(|event| Ok(http_body::Frame::data(Bytes::from(format!("{event}\n")))));
-            return Response::new(BodyExt::boxed(StreamBody::new(lines)));
+            return stream(first, self.events.subscribe(), move |event| wanted && event["object"]["kind"] == "Pod");
         }
         let items: Vec<&Value> = if kind == "pods" { state.pods.values().collect() } else { Vec::new() };
         ok(
@@ -192,6 +255,20 @@ impl Api {
             _ => ok(&pod),
         }
     }
+}
+
+/// What is known, then what happens.
+fn stream(
+    first: Vec<Value>,
+    events: broadcast::Receiver<Value>,
+    wanted: impl Fn(&Value) -> bool + Send + Sync + 'static,
+) -> Response<Body> {
+    let events = BroadcastStream::new(events);
+    let events = events.filter_map(move |event| futures::future::ready(event.ok().filter(|event| wanted(event))));
+    let lines = futures::stream::iter(first)
+        .chain(events)
+        .map(|event| Ok(http_body::Frame::data(Bytes::from(format!("{event}\n")))));
+    Response::new(BodyExt::boxed(StreamBody::new(lines)))
 }
 
 fn version_of(query: &str) -> u64 {

@@ -11,6 +11,7 @@ use kube::{
     Api, Resource,
     runtime::watcher::{self, Event, InitialListStrategy},
 };
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use super::{Object, cache::Shared};
@@ -20,30 +21,45 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Failures before one is worth a warning: the first ones are usual while a cluster starts.
 const QUIET_FAILURES: u32 = 5;
 
-pub(super) fn start<W: Object, K: Resource + Send + Sync + 'static>(
-    tasks: &daemon::Tasks,
-    kind: &'static str,
-    api: Api<W>,
-    config: watcher::Config,
-    shared: Arc<Shared<K>>,
-    unwrap: fn(W) -> K,
-) {
+/// What is reflected, and how.
+pub(super) struct Target<W, K> {
+    pub(super) kind: &'static str,
+    pub(super) api: Api<W>,
+    pub(super) config: watcher::Config,
+    pub(super) shared: Arc<Shared<K>>,
+    pub(super) unwrap: fn(W) -> K,
+}
+
+/// As long as the process lives.
+pub(super) fn start<W: Object, K: Resource + Send + Sync + 'static>(tasks: &daemon::Tasks, target: Target<W, K>) {
     let drain = tasks.drain().clone();
-    tasks.supervise(kind, move || {
-        let (api, config, shared, drain) =
-            (api.clone(), config.clone().streaming_lists(), shared.clone(), drain.clone());
+    let target = Arc::new(target);
+    tasks.supervise(target.kind, move || {
+        let (target, drain) = (target.clone(), drain.clone());
         async move {
-            let mut config = config;
-            let reflecting = async {
-                while let Stop::NoStreamingLists = reflect(kind, &api, &config, &shared, unwrap).await {
-                    debug!(kind, "the server has no streaming lists, listing instead");
-                    config.initial_list_strategy = InitialListStrategy::ListWatch;
-                }
-            };
-            drain.run(reflecting).await;
+            drain.run(follow(&target)).await;
             Ok::<(), std::convert::Infallible>(())
         }
     });
+}
+
+/// As long as the returned handle lives.
+pub(super) fn start_owned<W: Object, K: Resource + Send + Sync + 'static>(
+    tasks: &daemon::Tasks,
+    target: Target<W, K>,
+) -> AbortOnDropHandle<()> {
+    let drain = tasks.drain().clone();
+    tasks.spawn_owned(target.kind, async move {
+        drain.run(follow(&target)).await;
+    })
+}
+
+async fn follow<W: Object, K: Resource>(target: &Target<W, K>) {
+    let mut config = target.config.clone().streaming_lists();
+    while let Stop::NoStreamingLists = reflect(target, &config).await {
+        debug!(kind = target.kind, "the server has no streaming lists, listing instead");
+        config.initial_list_strategy = InitialListStrategy::ListWatch;
+    }
 }
 
 enum Stop {
@@ -51,14 +67,8 @@ enum Stop {
     Ended,
 }
 
-async fn reflect<W: Object, K: Resource>(
-    kind: &str,
-    api: &Api<W>,
-    config: &watcher::Config,
-    shared: &Shared<K>,
-    unwrap: fn(W) -> K,
-) -> Stop {
-    let mut events = pin!(watcher::watcher(api.clone(), config.clone()));
+async fn reflect<W: Object, K: Resource>(target: &Target<W, K>, config: &watcher::Config) -> Stop {
+    let mut events = pin!(watcher::watcher(target.api.clone(), config.clone()));
     let mut backoff = Backoff::new(RETRY_BASE, RETRY_MAX).with_jitter(0.2);
     let mut listed = Vec::new();
     while let Some(event) = events.next().await {
@@ -67,12 +77,12 @@ async fn reflect<W: Object, K: Resource>(
                 if !matches!(event, Event::Init) {
                     backoff.reset();
                 }
-                take(event, shared, &mut listed, unwrap);
+                take(event, &target.shared, &mut listed, target.unwrap);
             }
             Err(failure) if refuses_streaming(&failure, config) => return Stop::NoStreamingLists,
             Err(failure) => {
                 let delay = backoff.next_delay();
-                report(kind, &failure, backoff.attempts());
+                report(target.kind, &failure, backoff.attempts());
                 tokio::time::sleep(delay).await;
             }
         }

@@ -1,6 +1,6 @@
 //! A runtime in memory, for tests of what uses one. Containers run until told to exit.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 
 use crate::{AttachRequest, Error, Event, EventKind, ExecRequest, Process, Runtime, v1};
@@ -20,6 +20,8 @@ const EVENTS: usize = 256;
 pub struct Fake {
     state: Mutex<State>,
     events: broadcast::Sender<Event>,
+    /// The pod, by its uid label, whose sandboxes nobody is told of for now.
+    held: watch::Sender<Option<String>>,
 }
 
 #[derive(Default)]
@@ -34,7 +36,16 @@ struct State {
     /// Answers of `exec_sync`, by first word of the command.
     exec: HashMap<String, v1::ExecSyncResponse>,
     refuses_updates: bool,
+    /// What containers have, by id.
+    resources: HashMap<String, v1::LinuxContainerResources>,
+    /// Bytes of memory in use, by id.
+    memory: HashMap<String, u64>,
+    /// Owner and name of what is mounted.
+    image_mounts: BTreeSet<(String, String)>,
+    handlers: Vec<v1::RuntimeHandler>,
 }
+
+const POD_UID: &str = "io.kubernetes.pod.uid";
 
 impl State {
     fn id(&mut self, prefix: &str) -> String {
@@ -50,7 +61,7 @@ impl State {
 
 impl Default for Fake {
     fn default() -> Self {
-        Self { state: Mutex::default(), events: broadcast::channel(EVENTS).0 }
+        Self { state: Mutex::default(), events: broadcast::channel(EVENTS).0, held: watch::Sender::new(None) }
     }
 }
 
@@ -78,6 +89,37 @@ impl Fake {
     /// Containers keep the resources that they have.
     pub fn refuse_updates(&self) {
         self.state.lock().refuses_updates = true;
+    }
+
+    /// Resources that a container was made with, or given since.
+    pub fn resources_of(&self, id: &str) -> Option<v1::LinuxContainerResources> {
+        self.state.lock().resources.get(id).cloned()
+    }
+
+    /// A container's memory in use, from now on.
+    pub fn use_memory(&self, id: &str, bytes: u64) {
+        self.state.lock().memory.insert(id.to_owned(), bytes);
+    }
+
+    /// Who asks for this pod's sandboxes waits until [`Fake::release`].
+    pub fn hold(&self, pod_uid: &str) {
+        self.held.send_replace(Some(pod_uid.to_owned()));
+    }
+
+    /// Nobody waits any more.
+    pub fn release(&self) {
+        self.held.send_replace(None);
+    }
+
+    /// Owner and name of the images that are mounted.
+    pub fn image_mounts(&self) -> Vec<(String, String)> {
+        self.state.lock().image_mounts.iter().cloned().collect()
+    }
+
+    /// A handler of pods, and whether it can mount read-only all the way down.
+    pub fn offer_handler(&self, name: &str, recursive_read_only_mounts: bool) {
+        let features = v1::RuntimeHandlerFeatures { recursive_read_only_mounts, ..Default::default() };
+        self.state.lock().handlers.push(v1::RuntimeHandler { name: name.to_owned(), features: Some(features) });
     }
 
     /// Ends a container and tells subscribers.
@@ -121,12 +163,14 @@ impl Runtime for Fake {
         })
     }
 
-    async fn status(&self) -> Result<v1::RuntimeStatus, Error> {
+    async fn status(&self) -> Result<v1::StatusResponse, Error> {
         let condition = |kind: &str| v1::RuntimeCondition { r#type: kind.into(), status: true, ..Default::default() };
-        Ok(v1::RuntimeStatus { conditions: vec![condition("RuntimeReady"), condition("NetworkReady")] })
+        let status = v1::RuntimeStatus { conditions: vec![condition("RuntimeReady"), condition("NetworkReady")] };
+        let runtime_handlers = self.state.lock().handlers.clone();
+        Ok(v1::StatusResponse { status: Some(status), runtime_handlers, ..Default::default() })
     }
 
-    async fn run_sandbox(&self, config: v1::PodSandboxConfig, _handler: &str) -> Result<String, Error> {
+    async fn run_sandbox(&self, config: v1::PodSandboxConfig, handler: &str) -> Result<String, Error> {
         let mut state = self.state.lock();
         let id = state.id("sandbox");
         let created_at = state.tick();
@@ -140,6 +184,7 @@ impl Runtime for Fake {
             network: Some(network),
             labels: config.labels,
             annotations: config.annotations,
+            runtime_handler: handler.to_owned(),
             ..Default::default()
         };
         state.sandboxes.insert(id.clone(), status);
@@ -168,6 +213,9 @@ impl Runtime for Fake {
     }
 
     async fn list_sandboxes(&self, labels: HashMap<String, String>) -> Result<Vec<v1::PodSandbox>, Error> {
+        let asked = labels.get(POD_UID);
+        // The sender is this very runtime's.
+        let _ = self.held.subscribe().wait_for(|held| held.is_none() || held.as_ref() != asked).await;
         let state = self.state.lock();
         let wanted = |s: &&v1::PodSandboxStatus| has_all(&s.labels, &labels);
         let listed = state.sandboxes.values().filter(wanted).cloned().map(|s| v1::PodSandbox {
@@ -197,6 +245,8 @@ impl Runtime for Fake {
         let created_at = state.tick();
         let name = config.metadata.as_ref().map(|m| m.name.clone()).unwrap_or_default();
         state.calls.push(format!("create_container {name}"));
+        let resources = config.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default();
+        state.resources.insert(id.clone(), resources);
         let status = v1::ContainerStatus {
             id: id.clone(),
             metadata: config.metadata,
@@ -269,12 +319,17 @@ impl Runtime for Fake {
         found.ok_or_else(|| not_found("container", id))
     }
 
-    async fn update_container_resources(&self, id: &str, _: v1::LinuxContainerResources) -> Result<(), Error> {
-        self.record(format!("update_container_resources {id}"));
-        match self.state.lock().refuses_updates {
-            true => Err(Error::rpc("fake", &tonic::Status::internal("no more than it has"))),
-            false => Ok(()),
+    async fn update_container_resources(&self, id: &str, resources: v1::LinuxContainerResources) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        state.calls.push(format!("update_container_resources {id}"));
+        if state.refuses_updates {
+            return Err(Error::rpc("fake", &tonic::Status::internal("no more than it has")));
         }
+        if !state.containers.contains_key(id) {
+            return Err(not_found("container", id));
+        }
+        state.resources.insert(id.to_owned(), resources);
+        Ok(())
     }
 
     async fn reopen_container_log(&self, id: &str) -> Result<(), Error> {
@@ -283,7 +338,16 @@ impl Runtime for Fake {
     }
 
     async fn list_container_stats(&self) -> Result<Vec<v1::ContainerStats>, Error> {
-        Ok(Vec::new())
+        let state = self.state.lock();
+        let stats = |(id, bytes): (&String, &u64)| v1::ContainerStats {
+            attributes: Some(v1::ContainerAttributes { id: id.clone(), ..Default::default() }),
+            memory: Some(v1::MemoryUsage {
+                usage_bytes: Some(v1::UInt64Value { value: *bytes }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        Ok(state.memory.iter().map(stats).collect())
     }
 
     async fn exec_sync(&self, _id: &str, command: Vec<String>, _: Duration) -> Result<v1::ExecSyncResponse, Error> {
@@ -338,12 +402,18 @@ impl Runtime for Fake {
     }
 
     async fn mount_image(&self, image: &str, owner: &str, target: &Path) -> Result<(), Error> {
-        self.record(format!("mount_image {image} {owner} {}", target.file_name().unwrap_or_default().display()));
+        let name = target.file_name().unwrap_or_default().display().to_string();
+        self.record(format!("mount_image {image} {owner} {name}"));
+        if self.image_status(image).await?.is_none() {
+            return Err(not_found("image", image));
+        }
+        self.state.lock().image_mounts.insert((owner.to_owned(), name));
         Ok(())
     }
 
     async fn forget_image_mounts(&self, owner: &str) -> Result<(), Error> {
         self.record(format!("forget_image_mounts {owner}"));
+        self.state.lock().image_mounts.retain(|(of, _)| of != owner);
         Ok(())
     }
 

@@ -49,7 +49,8 @@ pub enum EventKind {
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {
     async fn version(&self) -> Result<v1::VersionResponse, Error>;
-    async fn status(&self) -> Result<v1::RuntimeStatus, Error>;
+    /// Conditions, never absent, and what the handlers of pods can do, when the runtime tells.
+    async fn status(&self) -> Result<v1::StatusResponse, Error>;
 
     async fn run_sandbox(&self, config: v1::PodSandboxConfig, handler: &str) -> Result<String, Error>;
     async fn stop_sandbox(&self, id: &str) -> Result<(), Error>;
@@ -101,7 +102,7 @@ pub trait Runtime: Send + Sync + 'static {
     /// Imports an OCI or docker archive; returns the names it made known. `name` replaces the archive's own.
     async fn import_image(&self, archive: &Path, name: Option<&str>) -> Result<Vec<String>, Error>;
 
-    /// Mounts what an image holds, read-only, on a directory. `owner` is whom the mount is forgotten with, and names it
+    /// Mounts what an image that is here holds, read-only, on a directory. `owner` is whom the mount is forgotten with, and names it
     /// together with the directory's own name.
     async fn mount_image(&self, image: &str, owner: &str, target: &Path) -> Result<(), Error>;
     /// Gives back what an owner's mounts needed. They have been unmounted.

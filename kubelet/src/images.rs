@@ -43,8 +43,8 @@ pub(crate) struct Present {
 pub(crate) struct Wanted<'a> {
     pub pod: &'a Pod,
     pub container: &'a Container,
-    /// For what a runtime pulls differently for some pods; none for a volume, which is made before the sandbox.
-    pub sandbox: Option<&'a v1::PodSandboxConfig>,
+    /// For what a runtime pulls differently for some pods.
+    pub sandbox: &'a v1::PodSandboxConfig,
 }
 
 fn waiting(reason: &str, message: String) -> WaitingReason {
@@ -152,24 +152,24 @@ impl Images {
         &self,
         image: &str,
         auths: Vec<v1::AuthConfig>,
-        sandbox: Option<&v1::PodSandboxConfig>,
+        sandbox: &v1::PodSandboxConfig,
     ) -> Result<String, cri::Error> {
         let mut last = None;
         for auth in auths {
-            match self.runtime.pull_image(image, Some(auth), sandbox.cloned()).await {
+            match self.runtime.pull_image(image, Some(auth), Some(sandbox.clone())).await {
                 Ok(reference) => return Ok(reference),
                 Err(error) => last = Some(error),
             }
         }
         match last {
             Some(error) => Err(error),
-            None => self.runtime.pull_image(image, None, sandbox.cloned()).await,
+            None => self.runtime.pull_image(image, None, Some(sandbox.clone())).await,
         }
     }
 
     /// How long until this pod's pull of this image may be tried again.
-    pub(crate) fn retry_after(&self, pod: &Pod, container: &Container) -> Option<Duration> {
-        let key = format!("{}_{}", pod::uid(pod), container.image.as_deref().unwrap_or_default());
+    pub(crate) fn retry_after(&self, pod: &Pod, image: &str) -> Option<Duration> {
+        let key = format!("{}_{image}", pod::uid(pod));
         self.backoffs.pending_since_update(&key, daemon::clock::now())
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use machine::Machine;
-pub(crate) use runtime_state::RuntimeState;
+pub(crate) use runtime_state::{Abilities, RuntimeState};
 
 use crate::kubelet::Kubelet;
 

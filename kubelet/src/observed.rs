@@ -49,6 +49,8 @@ pub(crate) struct Sandbox {
     pub ready: bool,
     pub created_at: i64,
     pub host_network: bool,
+    /// Which of the runtime's handlers runs it; empty for the usual one.
+    pub runtime_handler: String,
     /// None when the runtime says nothing about the network.
     pub ip: Option<String>,
     pub additional_ips: Vec<String>,
@@ -141,6 +143,7 @@ pub(crate) fn sandbox(status: &v1::PodSandboxStatus) -> Sandbox {
         ready: status.state == v1::PodSandboxState::SandboxReady as i32,
         created_at: status.created_at,
         host_network: options.is_some_and(|o| o.network == v1::NamespaceMode::Node as i32),
+        runtime_handler: status.runtime_handler.clone(),
         ip: network.map(|network| network.ip.clone()),
         additional_ips: network.map(|n| n.additional_ips.iter().map(|ip| ip.ip.clone()).collect()).unwrap_or_default(),
     }

@@ -66,11 +66,14 @@ impl Actions {
     pub(crate) fn is_empty(&self) -> bool {
         !self.kill_pod
             && !self.create_sandbox
-            && self.init_to_start.is_empty()
-            && self.to_start.is_empty()
-            && self.ephemeral_to_start.is_empty()
+            && !self.starts_any()
             && self.to_kill.is_empty()
             && self.to_resize.is_empty()
+    }
+
+    /// A container of any sort is to be started.
+    pub(crate) fn starts_any(&self) -> bool {
+        !(self.init_to_start.is_empty() && self.to_start.is_empty() && self.ephemeral_to_start.is_empty())
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod env;
 pub(crate) mod expand;
 pub(crate) mod fields;
 pub(crate) mod hosts;
+pub(crate) mod recursion;
 pub(crate) mod resources;
 pub(crate) mod sandbox;
 pub(crate) mod security;

@@ -53,6 +53,8 @@ pub(crate) struct Inputs<'a> {
     /// What containers have, by the runtime's id; none when that is not kept.
     pub actuated: Option<&'a BTreeMap<String, ResourceRequirements>>,
     pub resize: &'a Progress,
+    /// The runtime can mount read-only all the way down.
+    pub recursive_read_only: bool,
     /// The containers will not be restarted, whatever the policy.
     pub is_terminal: bool,
     pub host_ips: &'a [String],

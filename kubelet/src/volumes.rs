@@ -11,6 +11,7 @@ mod tree;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use cri::v1::PodSandboxConfig;
 use k8s_openapi::api::core::v1::{Container, ImageVolumeSource, Pod, Volume};
 
 pub(crate) use subpath::{Place as SubpathPlace, prepare as prepare_subpath};
@@ -19,6 +20,7 @@ use crate::events::Events;
 use crate::images::Wanted;
 use crate::kubelet::Kubelet;
 use crate::pod;
+use crate::status::WaitingReason;
 
 /// Where a volume is on the host.
 #[derive(Debug, Clone)]
@@ -28,6 +30,12 @@ pub(crate) struct Mounted {
 }
 
 pub(crate) type Volumes = BTreeMap<String, Mounted>;
+
+/// Images by the name of the volume, or why they are not there.
+pub(crate) type ImageVolumes = BTreeMap<String, Result<Mounted, WaitingReason>>;
+
+/// The reason of an image that is here and cannot be mounted: as when the runtime mounts it for the container.
+pub(crate) const IMAGE_NOT_MOUNTED: &str = "CreateContainerError";
 
 /// A volume that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +58,7 @@ pub(crate) fn empty_dir_path(root: &Path, uid: &str, name: &str) -> PathBuf {
     directory(root, uid, "empty-dir", name)
 }
 
-/// Makes or refreshes every volume. Idempotent. One that fails stays as it is `known`, and keeps no other from being
+/// Makes or refreshes every volume but images. Idempotent. One that fails stays as it is `known`, and keeps no other from being
 /// refreshed; the first failure is told.
 pub(crate) async fn prepare(
     kubelet: &Kubelet,
@@ -59,7 +67,8 @@ pub(crate) async fn prepare(
     known: Option<&Volumes>,
 ) -> (Volumes, Option<Failure>) {
     let mut outcomes = Vec::new();
-    for volume in pod::spec(pod).volumes.iter().flatten() {
+    let images_apart = |volume: &&Volume| volume.image.is_none();
+    for volume in pod::spec(pod).volumes.iter().flatten().filter(images_apart) {
         outcomes.push((volume.name.clone(), one(kubelet, pod, volume, pod_ips).await));
     }
     settle(outcomes, known)
@@ -93,9 +102,6 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, pod_ips: &[String]) 
         mount::host_path(source)?;
         return Ok(Mounted { path: source.path.clone().into(), read_only: false });
     }
-    if let Some(source) = &volume.image {
-        return image(kubelet, pod, &volume.name, source).await;
-    }
     if let Some(claim) = &volume.persistent_volume_claim {
         return claim::mount(kubelet, pod, volume, &claim.claim_name, claim.read_only.unwrap_or(false)).await;
     }
@@ -116,11 +122,28 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, pod_ips: &[String]) 
     Ok(Mounted { path, read_only: true })
 }
 
+/// Gets and mounts the images that a pod has as volumes. They are wanted by single containers, which wait for them.
+pub(crate) async fn images(kubelet: &Kubelet, pod: &Pod, sandbox: &PodSandboxConfig) -> ImageVolumes {
+    let mut images = ImageVolumes::new();
+    for volume in pod::spec(pod).volumes.iter().flatten() {
+        if let Some(source) = &volume.image {
+            images.insert(volume.name.clone(), image(kubelet, pod, (&volume.name, source), sandbox).await);
+        }
+    }
+    images
+}
+
 /// What an image holds. It is pulled when the pod starts, and stays as it was then.
-async fn image(kubelet: &Kubelet, pod: &Pod, name: &str, source: &ImageVolumeSource) -> Result<Mounted, String> {
+async fn image(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    (name, source): (&str, &ImageVolumeSource),
+    sandbox: &PodSandboxConfig,
+) -> Result<Mounted, WaitingReason> {
     let uid = pod::uid(pod);
     let path = directory(&kubelet.config.root_dir, uid, "image", name);
-    if mount::is_mounted(&path).map_err(|error| format!("read the mounts: {error}"))? {
+    let failed = |message: String| WaitingReason { reason: IMAGE_NOT_MOUNTED.to_owned(), message };
+    if mount::is_mounted(&path).map_err(|error| failed(format!("read the mounts: {error}")))? {
         return Ok(Mounted { path, read_only: true });
     }
     // Images are got for containers: this one has nothing else.
@@ -130,14 +153,13 @@ async fn image(kubelet: &Kubelet, pod: &Pod, name: &str, source: &ImageVolumeSou
         ..Container::default()
     };
     let events = Events::new(&kubelet.recorder, pod);
-    let wanted = Wanted { pod, container: &container, sandbox: None };
-    let present = kubelet.images.ensure(&wanted, &kubelet.objects, &events).await;
-    let present = present.map_err(|why| format!("{}: {}", why.reason, why.message))?;
-    std::fs::create_dir_all(&path).map_err(|error| format!("make {}: {error}", path.display()))?;
+    let wanted = Wanted { pod, container: &container, sandbox };
+    let present = kubelet.images.ensure(&wanted, &kubelet.objects, &events).await?;
+    std::fs::create_dir_all(&path).map_err(|error| failed(format!("make {}: {error}", path.display())))?;
     let mounted = kubelet.runtime.mount_image(&present.reference, uid, &path).await;
     mounted.map_err(|error| match std::error::Error::source(&error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.description(),
+        Some(cause) => failed(format!("{error}: {cause}")),
+        None => failed(error.description()),
     })?;
     Ok(Mounted { path, read_only: true })
 }

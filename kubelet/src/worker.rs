@@ -336,10 +336,22 @@ impl Worker {
             verdict: self.verdict.as_ref(),
             actuated: self.ledger.as_ref().map(resize::Ledger::actuated),
             resize: &self.resize,
+            recursive_read_only: self.mounts_recursively_read_only(pod, observed),
             is_terminal,
             host_ips: &self.kubelet.host_ips(),
             now,
         })
+    }
+
+    /// The sandbox knows which handler runs the pod. Before there is one, only the usual handler is known.
+    fn mounts_recursively_read_only(&self, pod: &Pod, observed: &PodObserved) -> bool {
+        let has_class = pod::spec(pod).runtime_class_name.as_deref().is_some_and(|name| !name.is_empty());
+        let handler = match observed.sandboxes.first() {
+            Some(sandbox) => sandbox.runtime_handler.as_str(),
+            None if has_class => return false,
+            None => "",
+        };
+        self.kubelet.runtime_state.mounts_recursively_read_only(handler)
     }
 
     async fn terminate(&mut self, pod: &Arc<Pod>, is_gone: bool) -> Next {

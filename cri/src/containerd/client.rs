@@ -92,10 +92,13 @@ impl Runtime for Containerd {
         Ok(answer.map_err(failed("version"))?.into_inner())
     }
 
-    async fn status(&self) -> Result<v1::RuntimeStatus, Error> {
+    async fn status(&self) -> Result<v1::StatusResponse, Error> {
         let answer = self.cri().status(call(v1::StatusRequest { verbose: false })).await;
-        let status = answer.map_err(failed("status"))?.into_inner().status;
-        status.ok_or(Error::Incomplete { operation: "status", missing: "status" })
+        let answer = answer.map_err(failed("status"))?.into_inner();
+        match answer.status {
+            Some(_) => Ok(answer),
+            None => Err(Error::Incomplete { operation: "status", missing: "status" }),
+        }
     }
 
     async fn run_sandbox(&self, config: v1::PodSandboxConfig, handler: &str) -> Result<String, Error> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cri::v1::{RuntimeFeatures, RuntimeHandler, StatusResponse};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -19,8 +20,23 @@ struct Problems {
     network: Option<String>,
 }
 
+/// What the runtime can do, as it tells; nothing when it does not.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Abilities {
+    pub handlers: Vec<RuntimeHandler>,
+    pub features: Option<RuntimeFeatures>,
+}
+
+impl Abilities {
+    fn mounts_recursively_read_only(&self, handler: &str) -> bool {
+        let of = self.handlers.iter().find(|known| known.name == handler);
+        of.and_then(|known| known.features.as_ref()).is_some_and(|features| features.recursive_read_only_mounts)
+    }
+}
+
 pub(crate) struct RuntimeState {
     problems: Mutex<Problems>,
+    abilities: Mutex<Abilities>,
     changed: Notify,
 }
 
@@ -28,7 +44,25 @@ impl RuntimeState {
     pub(crate) fn new() -> Self {
         let unknown = Some("container runtime status check may not have completed yet".to_owned());
         let problems = Problems { runtime: unknown.clone(), network: unknown };
-        Self { problems: Mutex::new(problems), changed: Notify::new() }
+        Self { problems: Mutex::new(problems), abilities: Mutex::default(), changed: Notify::new() }
+    }
+
+    pub(crate) fn abilities(&self) -> Abilities {
+        self.abilities.lock().clone()
+    }
+
+    /// Whether a pod of this handler can have mounts that are read-only all the way down.
+    pub(crate) fn mounts_recursively_read_only(&self, handler: &str) -> bool {
+        self.abilities.lock().mounts_recursively_read_only(handler)
+    }
+
+    /// A runtime may be exchanged while this program runs.
+    fn learn(&self, status: &StatusResponse) {
+        let told = Abilities { handlers: status.runtime_handlers.clone(), features: status.features };
+        let is_news = std::mem::replace(&mut *self.abilities.lock(), told.clone()) != told;
+        if is_news {
+            self.changed.notify_one();
+        }
     }
 
     /// Why pods cannot get a network; none when they can.
@@ -76,7 +110,10 @@ pub(super) async fn run(kubelet: Arc<Kubelet>) -> Result<(), std::convert::Infal
 
 async fn look(kubelet: &Kubelet) -> Problems {
     let status = match kubelet.runtime.status().await {
-        Ok(status) => status,
+        Ok(answer) => {
+            kubelet.runtime_state.learn(&answer);
+            answer.status.unwrap_or_default()
+        }
         Err(error) => {
             return Problems {
                 runtime: Some(format!("container runtime is down: {error}")),
@@ -92,5 +129,27 @@ async fn look(kubelet: &Kubelet) -> Problems {
     Problems {
         runtime: problem("RuntimeReady", "container runtime"),
         network: problem("NetworkReady", "container runtime network"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cri::v1::RuntimeHandlerFeatures;
+
+    use super::*;
+
+    #[test]
+    fn only_what_the_pods_handler_can_do() {
+        let handler = |name: &str, able: Option<bool>| RuntimeHandler {
+            name: name.into(),
+            features: able
+                .map(|able| RuntimeHandlerFeatures { recursive_read_only_mounts: able, ..Default::default() }),
+        };
+        let handlers = vec![handler("", Some(true)), handler("old", Some(false)), handler("silent", None)];
+        let abilities = Abilities { handlers, features: None };
+        for (name, able) in [("", true), ("old", false), ("silent", false), ("unknown", false)] {
+            assert_eq!(abilities.mounts_recursively_read_only(name), able, "{name:?}");
+        }
+        assert!(!Abilities::default().mounts_recursively_read_only(""), "a runtime that does not tell");
     }
 }

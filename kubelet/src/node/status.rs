@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, ObjectReference,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus, ObjectReference,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Api;
@@ -13,7 +14,7 @@ use reconcile::EventType;
 use serde_json::json;
 
 use super::machine::Machine;
-use super::register;
+use super::{Abilities, register};
 use crate::kubelet::Kubelet;
 
 /// Images named in the status, the largest first, and names of each.
@@ -63,7 +64,14 @@ async fn take_over_conditions(kubelet: &Kubelet, sent: &mut Option<NodeStatus>) 
 
 async fn send(kubelet: &Kubelet, status: &NodeStatus) -> Result<(), kube::Error> {
     let api: Api<Node> = Api::all(kubelet.client.clone());
-    let patch = Patch::Strategic(json!({"status": status}));
+    let mut patch = json!({"status": status});
+    // What the runtime no longer tells of goes.
+    for field in ["features", "runtimeHandlers"] {
+        if patch["status"][field].is_null() {
+            patch["status"][field] = serde_json::Value::Null;
+        }
+    }
+    let patch = Patch::Strategic(patch);
     api.patch_status(&kubelet.config.node_name, &PatchParams::default(), &patch).await.map(drop)
 }
 
@@ -97,6 +105,7 @@ struct Finding {
 pub(super) async fn current(kubelet: &Kubelet, sent: Option<&NodeStatus>) -> NodeStatus {
     let config = &kubelet.config;
     let machine = &kubelet.machine;
+    let abilities = kubelet.runtime_state.abilities();
     let findings = [memory(kubelet), disk(kubelet), processes(kubelet), ready(kubelet)];
     let now = Time(daemon::clock::now());
     let condition = |finding: Finding| {
@@ -126,8 +135,29 @@ pub(super) async fn current(kubelet: &Kubelet, sent: Option<&NodeStatus>) -> Nod
         }),
         images: Some(images(kubelet).await),
         node_info: Some(machine.info.clone()),
+        features: features(&abilities),
+        runtime_handlers: runtime_handlers(&abilities),
         ..NodeStatus::default()
     }
+}
+
+fn features(abilities: &Abilities) -> Option<NodeFeatures> {
+    let told = abilities.features?;
+    Some(NodeFeatures { supplemental_groups_policy: Some(told.supplemental_groups_policy) })
+}
+
+fn runtime_handlers(abilities: &Abilities) -> Option<Vec<NodeRuntimeHandler>> {
+    let handler = |handler: &cri::v1::RuntimeHandler| {
+        let able = handler.features.unwrap_or_default();
+        NodeRuntimeHandler {
+            name: (!handler.name.is_empty()).then(|| handler.name.clone()),
+            features: Some(NodeRuntimeHandlerFeatures {
+                recursive_read_only_mounts: Some(able.recursive_read_only_mounts),
+                user_namespaces: Some(able.user_namespaces),
+            }),
+        }
+    };
+    (!abilities.handlers.is_empty()).then(|| abilities.handlers.iter().map(handler).collect())
 }
 
 async fn images(kubelet: &Kubelet) -> Vec<ContainerImage> {

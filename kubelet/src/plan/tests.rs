@@ -30,6 +30,7 @@ pub(crate) fn sandbox(ready: bool) -> Sandbox {
         ready,
         created_at: 1,
         host_network: false,
+        runtime_handler: String::new(),
         ip: Some("10.244.0.5".into()),
         additional_ips: vec![],
     }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    PodStatus, ResourceRequirements, VolumeMountStatus,
+    PodStatus, ResourceRequirements, VolumeMount, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -10,6 +10,7 @@ use super::Inputs;
 use crate::observed::{Observed, State, timestamp};
 use crate::plan::{ProbeResult, any_regular_created, should_start};
 use crate::pod;
+use crate::spec::recursion::recursively_read_only;
 
 pub(super) fn fill(inputs: &Inputs<'_>, status: &mut PodStatus) {
     let pod = inputs.pod;
@@ -75,7 +76,7 @@ impl Builder<'_> {
             image: container.image.clone().unwrap_or_default(),
             state: Some(self.default.clone()),
             last_state: Some(ContainerState::default()),
-            volume_mounts: volume_mounts(container),
+            volume_mounts: self.volume_mounts(container),
             ..ContainerStatus::default()
         };
         let Some(old) = old else { return status };
@@ -112,7 +113,7 @@ impl Builder<'_> {
             container_id: Some(id.clone()),
             state: Some(state(seen, &id)),
             last_state: Some(ContainerState::default()),
-            volume_mounts: volume_mounts(container),
+            volume_mounts: self.volume_mounts(container),
             resources: Some(self.actuated(container, &seen.id)),
             allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()),
             ..ContainerStatus::default()
@@ -131,6 +132,12 @@ impl Builder<'_> {
     fn actuated(&self, container: &Container, id: &str) -> ResourceRequirements {
         let known = self.inputs.actuated.and_then(|actuated| actuated.get(id)).cloned();
         known.unwrap_or_else(|| container.resources.clone().unwrap_or_default())
+    }
+
+    fn volume_mounts(&self, container: &Container) -> Option<Vec<VolumeMountStatus>> {
+        let mounts = container.volume_mounts.as_ref().filter(|mounts| !mounts.is_empty())?;
+        let able = self.inputs.recursive_read_only;
+        Some(mounts.iter().map(|mount| volume_mount(mount, able)).collect())
     }
 
     /// An init container that is done is never shown as waiting. True when nothing more is to be said.
@@ -223,16 +230,17 @@ fn state(seen: &Observed, id: &str) -> ContainerState {
     state
 }
 
-fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
-    let mounts = container.volume_mounts.as_ref().filter(|mounts| !mounts.is_empty())?;
-    let status = |mount: &k8s_openapi::api::core::v1::VolumeMount| VolumeMountStatus {
+fn volume_mount(mount: &VolumeMount, able: bool) -> VolumeMountStatus {
+    // What a mount cannot have is told by the container's failure.
+    let recursive = recursively_read_only(mount, able).unwrap_or(false);
+    let mode = if recursive { "Enabled" } else { "Disabled" };
+    VolumeMountStatus {
         name: mount.name.clone(),
         mount_path: mount.mount_path.clone(),
         read_only: mount.read_only.filter(|read_only| *read_only),
-        recursive_read_only: mount.read_only.unwrap_or(false).then(|| "Disabled".to_owned()),
+        recursive_read_only: mount.read_only.unwrap_or(false).then(|| mode.to_owned()),
         ..VolumeMountStatus::default()
-    };
-    Some(mounts.iter().map(status).collect())
+    }
 }
 
 /// Sets `started` and `ready` of every status, from the probes' results.

@@ -14,7 +14,7 @@ use crate::observed::PodObserved;
 use crate::plan::{Actions, add_resizes, compute_actions};
 use crate::pod;
 use crate::spec::sandbox;
-use crate::volumes::Volumes;
+use crate::volumes::{self, ImageVolumes, Volumes};
 
 impl Worker {
     pub(super) async fn act(&mut self, pod: &Arc<Pod>, observed: PodObserved, volumes: &Volumes) -> Next {
@@ -70,11 +70,15 @@ impl Worker {
             RETRY
         });
         let config = self.sandbox_config(pod, actions.attempt)?;
-        let mut context = Context { observed, volumes, sandbox: config, sandbox_id: actions.sandbox_id.clone() };
+        let sandbox_id = actions.sandbox_id.clone();
+        let mut context = Context { observed, volumes, images: ImageVolumes::new(), sandbox: config, sandbox_id };
         if actions.create_sandbox {
             context.sandbox_id = self.create_sandbox(pod, &context).await?;
             context.observed = observe::pod(&*self.kubelet.runtime, &self.uid).await.map_err(|_| RETRY)?;
             self.publish(pod, &context.observed, false);
+        }
+        if actions.starts_any() {
+            context.images = volumes::images(&self.kubelet, pod, &context.sandbox).await;
         }
         sooner(self.start_all(pod, &context, actions).await, resized)
     }

@@ -15,14 +15,16 @@ use crate::images::{Present, Wanted};
 use crate::observed::{PodObserved, State, timestamp};
 use crate::plan::{Kill, KillReason};
 use crate::pod;
+use crate::spec::recursion::recursively_read_only;
 use crate::spec::{container as spec, env, hosts};
 use crate::status::WaitingReason;
-use crate::volumes::{self, Volumes};
+use crate::volumes::{self, ImageVolumes, Volumes};
 
 /// What starting a container needs to know beside its spec.
 pub(super) struct Context<'a> {
     pub observed: PodObserved,
     pub volumes: &'a Volumes,
+    pub images: ImageVolumes,
     pub sandbox: v1::PodSandboxConfig,
     pub sandbox_id: String,
 }
@@ -67,11 +69,11 @@ impl Worker {
         let kubelet = self.kubelet.clone();
         let events = Events::of_container(&kubelet.recorder, pod, &container.name);
         self.check_backoff(pod, container, &context.observed, &events)?;
-        let wanted = Wanted { pod, container, sandbox: Some(&context.sandbox) };
+        self.check_images(pod, container, context, &events)?;
+        let wanted = Wanted { pod, container, sandbox: &context.sandbox };
         let image = self.kubelet.images.ensure(&wanted, &self.kubelet.objects, &events).await.map_err(|why| {
             events.container(EventType::Warning, "Failed", &format!("Error: {}", why.reason));
-            let retry = self.kubelet.images.retry_after(pod, container).unwrap_or(RETRY);
-            Failed { why, retry }
+            self.image_failed(pod, container.image.as_deref(), why)
         })?;
         let config = self.configure(pod, container, context, target, image).await.map_err(|message| {
             events.container(EventType::Warning, "Failed", &format!("Error: {message}"));
@@ -92,6 +94,31 @@ impl Worker {
         events.container(EventType::Normal, "Started", "Container started");
         self.link_log(pod, container, &id, &log);
         self.post_start(pod, container, &id, context, &events).await
+    }
+
+    /// What an image lacks that the container has as a volume is told as if it were the container's own: as upstream.
+    fn check_images(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        context: &Context<'_>,
+        events: &Events<'_>,
+    ) -> Result<(), Failed> {
+        let mut outcome = Ok(());
+        for mount in container.volume_mounts.iter().flatten() {
+            let Some(Err(why)) = context.images.get(&mount.name) else { continue };
+            let text = if why.reason == volumes::IMAGE_NOT_MOUNTED { &why.message } else { &why.reason };
+            events.container(EventType::Warning, "Failed", &format!("Error: {text}"));
+            let mut volumes = pod::spec(pod).volumes.iter().flatten();
+            let image = volumes.find(|volume| volume.name == mount.name).and_then(|volume| volume.image.as_ref());
+            outcome = Err(self.image_failed(pod, image.and_then(|image| image.reference.as_deref()), why.clone()));
+        }
+        outcome
+    }
+
+    fn image_failed(&self, pod: &Pod, image: Option<&str>, why: WaitingReason) -> Failed {
+        let retry = self.kubelet.images.retry_after(pod, image.unwrap_or_default()).unwrap_or(RETRY);
+        Failed { why, retry }
     }
 
     /// A container that keeps ending waits longer each time.
@@ -195,12 +222,15 @@ impl Worker {
                 device.name
             ));
         }
+        let able = self.mounts_recursively_read_only(pod, &context.observed);
         let mut mounts = Vec::new();
         for (index, wanted) in container.volume_mounts.iter().flatten().enumerate() {
             let missing =
                 || format!("cannot find volume {:?} to mount into container {:?}", wanted.name, container.name);
-            check_recursion(wanted)?;
-            let volume = context.volumes.get(&wanted.name).ok_or_else(missing)?;
+            let recursive = recursively_read_only(wanted, able)
+                .map_err(|why| format!("failed to resolve recursive read-only mode: {why}"))?;
+            let image = || context.images.get(&wanted.name).and_then(|image| image.as_ref().ok());
+            let volume = context.volumes.get(&wanted.name).or_else(image).ok_or_else(missing)?;
             let expanded =
                 wanted.sub_path_expr.as_deref().filter(|expr| !expr.is_empty()).map(|expr| expand_path(expr, env));
             let subpath = expanded.transpose()?.or_else(|| wanted.sub_path.clone()).filter(|path| !path.is_empty());
@@ -216,7 +246,8 @@ impl Worker {
                     volumes::prepare_subpath(&volume.path, &subpath, &place)?
                 }
             };
-            mounts.push(mount(wanted, &host_path, volume.read_only));
+            let mounted = mount(wanted, &host_path, volume.read_only);
+            mounts.push(v1::Mount { recursive_read_only: recursive, ..mounted });
         }
         if let Some(hosts) = self.hosts_mount(pod, container, &directory, ips)? {
             mounts.push(hosts);
@@ -315,29 +346,6 @@ fn expand_path(expression: &str, env: &std::collections::BTreeMap<String, String
     }
 }
 
-/// What is mounted below a read-only volume stays writable on this node: who insists on more is told so.
-fn check_recursion(wanted: &VolumeMount) -> Result<(), String> {
-    let refuse = |why: String| {
-        let name = &wanted.name;
-        Err(format!(
-            "failed to resolve recursive read-only mode: volume {name:?} requested recursive read-only mode, but it is {why}"
-        ))
-    };
-    let mode = wanted.recursive_read_only.as_deref().unwrap_or("Disabled");
-    match (mode, wanted.mount_propagation.as_deref().unwrap_or("None")) {
-        ("Disabled", _) => Ok(()),
-        ("IfPossible" | "Enabled", _) if !wanted.read_only.unwrap_or(false) => refuse("not read-only".into()),
-        ("IfPossible" | "Enabled", propagation) if propagation != "None" => {
-            refuse(format!("not compatible with propagation {propagation:?}"))
-        }
-        ("IfPossible", _) => Ok(()),
-        ("Enabled", _) => refuse("not supported by the runtime".into()),
-        (other, _) => {
-            Err(format!("failed to resolve recursive read-only mode: unknown recursive read-only mode {other:?}"))
-        }
-    }
-}
-
 fn mount(wanted: &VolumeMount, host_path: &Path, read_only: bool) -> v1::Mount {
     let propagation = match wanted.mount_propagation.as_deref() {
         Some("HostToContainer") => v1::MountPropagation::PropagationHostToContainer,
@@ -375,36 +383,4 @@ fn termination_mount(container: &Container, directory: &Path) -> Result<Option<v
         selinux_relabel: true,
         ..v1::Mount::default()
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn recursive_read_only_mounts() {
-        let wanted = |mode: Option<&str>, read_only, propagation: Option<&str>| VolumeMount {
-            name: "v".into(),
-            read_only: Some(read_only),
-            recursive_read_only: mode.map(str::to_owned),
-            mount_propagation: propagation.map(str::to_owned),
-            ..VolumeMount::default()
-        };
-        for (mount, refused) in [
-            (wanted(None, false, None), None),
-            (wanted(Some("Disabled"), true, None), None),
-            (wanted(Some("IfPossible"), true, Some("None")), None),
-            (wanted(Some("IfPossible"), false, None), Some("but it is not read-only")),
-            (wanted(Some("Enabled"), true, None), Some("but it is not supported by the runtime")),
-            (
-                wanted(Some("Enabled"), true, Some("Bidirectional")),
-                Some("but it is not compatible with propagation \"Bidirectional\""),
-            ),
-            (wanted(Some("x"), true, None), Some("unknown recursive read-only mode \"x\"")),
-        ] {
-            let outcome = check_recursion(&mount).err();
-            assert_eq!(outcome.is_some(), refused.is_some(), "{mount:?}");
-            assert!(outcome.unwrap_or_default().ends_with(refused.unwrap_or_default()), "{mount:?}");
-        }
-    }
 }

@@ -103,6 +103,20 @@ impl Cgroups {
         Ok(())
     }
 
+    /// Bytes in use by a pod, or by one of its containers; none when there is nothing to read them from.
+    pub(crate) fn memory_usage(&self, pod: &Pod, container: Option<&str>) -> Option<u64> {
+        if !self.enabled {
+            return None;
+        }
+        let (hierarchy, file) = match self.tree {
+            Tree::Unified => (self.mount.clone(), "memory.current"),
+            Tree::V1 => (self.mount.join("memory"), "memory.usage_in_bytes"),
+        };
+        let mut path = hierarchy.join(self.parent(pod).trim_start_matches('/'));
+        path.extend(container);
+        std::fs::read_to_string(path.join(file)).ok()?.trim().parse().ok()
+    }
+
     fn apply(&self, path: &str, limits: &PodLimits) -> io::Result<()> {
         let relative = path.trim_start_matches('/');
         for (file, value) in settings(&self.tree, limits) {
@@ -251,6 +265,26 @@ mod tests {
             pod(json!({"containers": [{"name": "c", "resources": {"limits": {"cpu": "500m", "memory": "1Gi"}}}]}));
         cgroups.ensure(&pod, &pod_limits(&pod)).unwrap();
         assert_eq!(std::fs::read_to_string(quota).unwrap(), "50000");
+    }
+
+    #[test]
+    fn usage_is_read_where_the_tree_has_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let pod = pod(json!({"containers": [{"name": "c"}]}));
+        let own = "host1/kubepods/besteffort/podu1";
+        for (tree, path, file) in [
+            (Tree::Unified, own.to_owned(), "memory.current"),
+            (Tree::V1, format!("memory/{own}"), "memory.usage_in_bytes"),
+        ] {
+            let cgroups = cgroups(tree, directory.path());
+            assert_eq!(cgroups.memory_usage(&pod, None), None);
+            let path = directory.path().join(path);
+            std::fs::create_dir_all(path.join("id")).unwrap();
+            std::fs::write(path.join(file), "4096\n").unwrap();
+            std::fs::write(path.join("id").join(file), "1024\n").unwrap();
+            assert_eq!(cgroups.memory_usage(&pod, None), Some(4096));
+            assert_eq!(cgroups.memory_usage(&pod, Some("id")), Some(1024));
+        }
     }
 
     #[test]

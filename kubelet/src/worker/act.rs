@@ -65,7 +65,7 @@ impl Worker {
             }
         }
         // A container that cannot be resized keeps no other one from being started.
-        let resized = self.resize_containers(pod, &actions.to_resize).await.map_err(|error| {
+        let resized = self.resize_containers(pod, &observed, &actions.to_resize).await.map_err(|error| {
             tracing::warn!(pod = pod::describe(pod), error, "cannot resize a container");
             RETRY
         });

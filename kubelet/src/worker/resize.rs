@@ -4,6 +4,8 @@
 //! not have), and what was *actuated* for each container (what its cgroup says). The last two are written down in the
 //! pod's directory, because a restart of this program must neither forget a resize nor take a refused one for granted.
 
+mod memory;
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,7 @@ use reconcile::EventType;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use self::memory::{Decrease, Usage};
 use super::{Worker, admit};
 use crate::observed::PodObserved;
 use crate::plan::{Actions, Resize};
@@ -170,23 +173,77 @@ impl Worker {
     }
 
     /// Brings containers that go on running to what they were given.
-    pub(super) async fn resize_containers(&mut self, pod: &Arc<Pod>, wanted: &[Resize]) -> Result<(), String> {
+    pub(super) async fn resize_containers(
+        &mut self,
+        pod: &Arc<Pod>,
+        observed: &PodObserved,
+        wanted: &[Resize],
+    ) -> Result<(), String> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        // Before anything is changed: half a resize is worse than none.
+        if let Some(message) = self.refuse_decrease(pod, observed, wanted).await {
+            return Err(self.resize_failed(pod, message));
+        }
         for resize in wanted {
             let Some(container) = pod::all_containers(pod).find(|c| c.name == resize.name) else { continue };
             let update = resources::update(pod, container, self.kubelet.machine.memory_bytes);
             let outcome = self.kubelet.runtime.update_container_resources(&resize.id, update).await;
             if let Err(error) = outcome {
-                let message = error.description().to_owned();
-                if self.resize.error.as_ref() != Some(&message) {
-                    self.tell(pod, EventType::Warning, "ResizeError", "Pod resize error", &message);
-                }
-                self.resize.error = Some(message.clone());
-                return Err(message);
+                return Err(self.resize_failed(pod, error.description()));
             }
-            self.resize.error = None;
             self.note_actuated(&resize.id, container);
         }
+        self.resize.error = None;
         Ok(())
+    }
+
+    /// Shows why the containers do not have what they were given; a resize that is known of only by its failure is on
+    /// its way all the same.
+    fn resize_failed(&mut self, pod: &Arc<Pod>, message: String) -> String {
+        self.resize.in_progress = self.resize.in_progress.or(pod.metadata.generation);
+        if self.resize.error.as_ref() != Some(&message) {
+            self.tell(pod, EventType::Warning, "ResizeError", "Pod resize error", &message);
+        }
+        self.resize.error = Some(message.clone());
+        message
+    }
+
+    /// Why limits cannot get as small as is wanted.
+    async fn refuse_decrease(&self, pod: &Pod, observed: &PodObserved, wanted: &[Resize]) -> Option<String> {
+        let now = self.pod_limits(pod, observed).memory;
+        let mut decrease = Decrease::of_pod(now, resources::pod_limits(pod).memory);
+        for resize in wanted {
+            let container = pod::all_containers(pod).find(|c| c.name == resize.name);
+            let actuated = self.ledger.as_ref().and_then(|ledger| ledger.actuated.get(&resize.id));
+            container.into_iter().for_each(|container| decrease.add(container, actuated));
+        }
+        if decrease.is_none() {
+            return None;
+        }
+        match self.memory_usage(pod, observed).await {
+            Ok(usage) => decrease.refusal(&usage),
+            Err(_) => Some(format!("unable to read memory usage for pod {:?}", pod::describe(pod))),
+        }
+    }
+
+    async fn memory_usage(&self, pod: &Pod, observed: &PodObserved) -> Result<Usage, cri::Error> {
+        let mut usage = Usage::default();
+        for stats in self.kubelet.runtime.list_container_stats().await? {
+            let id = stats.attributes.as_ref().map(|attributes| attributes.id.as_str()).unwrap_or_default();
+            let Some(container) = observed.running().find(|container| container.id == id) else { continue };
+            let told = stats.memory.as_ref().and_then(|memory| memory.usage_bytes.as_ref()).map(|bytes| bytes.value);
+            let bytes = told.or_else(|| self.kubelet.cgroups.memory_usage(pod, Some(id)));
+            usage.containers.insert(container.name.clone(), bytes);
+        }
+        // Without a cgroup of its own a pod uses what its containers use.
+        let summed = || usage.containers.values().copied().sum::<Option<u64>>();
+        usage.pod = match self.kubelet.cgroups.parent(pod).is_empty() {
+            true => summed(),
+            false => self.kubelet.cgroups.memory_usage(pod, None),
+        };
+        Ok(usage)
     }
 
     /// Every container has what it was given.

@@ -31,10 +31,10 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 const NODE_CRITICAL: &str = "system-node-critical";
 const NODE_CRITICAL_PRIORITY: i32 = 2_000_001_000;
 
+/// Takes in the manifests that are there by now, and follows them.
 pub(crate) fn start(kubelet: &Arc<Kubelet>) {
-    if kubelet.config.manifest_dir.is_none() {
-        return;
-    }
+    let Some(directory) = kubelet.config.manifest_dir.clone() else { return };
+    look(kubelet, &directory);
     let shared = kubelet.clone();
     kubelet.tasks.supervise("static pods", move || run(shared.clone()));
 }
@@ -42,19 +42,25 @@ pub(crate) fn start(kubelet: &Arc<Kubelet>) {
 async fn run(kubelet: Arc<Kubelet>) -> Result<(), std::convert::Infallible> {
     let directory = kubelet.config.manifest_dir.clone().unwrap_or_default();
     loop {
-        match read(&directory, &kubelet.config.node_name) {
-            Ok(found) => {
-                take(&kubelet, &found);
-                kubelet.pods.static_pods_are_known();
-                mirror(&kubelet, &found).await;
-            }
-            // That nothing can be read does not say that nothing is wanted.
-            Err(error) => tracing::warn!(%error, path = %directory.display(), "cannot read the static pods' manifests"),
+        if let Some(found) = look(&kubelet, &directory) {
+            mirror(&kubelet, &found).await;
         }
         if !pause(&kubelet, PERIOD).await {
             return Ok(());
         }
     }
+}
+
+/// Reads the manifests and brings the static pods to them. That nothing can be read does not say that nothing is wanted.
+fn look(kubelet: &Arc<Kubelet>, directory: &Path) -> Option<BTreeMap<String, Arc<Pod>>> {
+    let found = read(directory, &kubelet.config.node_name)
+        .inspect_err(
+            |error| tracing::warn!(%error, path = %directory.display(), "cannot read the static pods' manifests"),
+        )
+        .ok()?;
+    take(kubelet, &found);
+    kubelet.pods.static_pods_are_known();
+    Some(found)
 }
 
 /// Brings the static pods that there are to those that were found.

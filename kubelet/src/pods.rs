@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::kubelet::Kubelet;
 use crate::pod;
 use crate::status::Verdict;
-use crate::worker;
+use crate::{volumes, worker};
 
 /// What is wanted of a pod.
 #[derive(Debug, Clone)]
@@ -65,6 +65,13 @@ fn key(pod: &Pod) -> (String, String) {
     (pod::namespace(pod).to_owned(), pod::name(pod).to_owned())
 }
 
+/// An earlier run of this program found that the pod fits. Its directory, which is made then and goes with the pod,
+/// says so of static pods too, of which the API may know nothing yet.
+fn was_admitted(kubelet: &Kubelet, pod: &Pod) -> bool {
+    pod::status(pod).container_statuses.is_some()
+        || volumes::pod_directory(&kubelet.config.root_dir, pod::uid(pod)).exists()
+}
+
 impl Pods {
     /// A pod was added or changed. Pods without a uid cannot be told apart and are left alone.
     pub(crate) fn apply(kubelet: &Arc<Kubelet>, pod: &Arc<Pod>) {
@@ -98,7 +105,7 @@ impl Pods {
             pod: pod.clone(),
             allocated: None,
             status: pod::status(pod).clone(),
-            is_admitted: pod::status(pod).container_statuses.is_some(),
+            is_admitted: was_admitted(kubelet, pod),
             is_finished: false,
         };
         let view = Arc::new(Mutex::new(view));

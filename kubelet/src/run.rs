@@ -135,6 +135,8 @@ fn start_statuses(kubelet: &Arc<Kubelet>) {
 
 /// Pods bound to this node, and manifests on it.
 fn start_sources(kubelet: &Arc<Kubelet>, informers: &Informers) -> reconcile::Informer<Pod> {
+    // First: their room is taken before a pod of the API's is looked at.
+    manifests::start(kubelet);
     let selector = format!("spec.nodeName={}", kubelet.config.node_name);
     let pods = informers.of_selected::<Pod>(watcher::Config::default().fields(&selector), None);
     let shared = kubelet.clone();
@@ -149,6 +151,5 @@ fn start_sources(kubelet: &Arc<Kubelet>, informers: &Informers) -> reconcile::In
             Pods::apply(&shared, &pod::from_api(new));
         }
     });
-    manifests::start(kubelet);
     pods
 }

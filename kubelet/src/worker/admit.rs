@@ -65,13 +65,14 @@ pub(super) fn resize(kubelet: &Kubelet, pod: &Pod) -> Option<Pending> {
         .or_else(|| fit::shortage(pod, &others, &place).map(|refusal| pending("Deferred", refusal)))
 }
 
-/// The other pods that take room on the node.
+/// The other pods that take room on the node. The room of static pods is theirs before anybody has looked whether they
+/// fit: they are there before any pod of the API's, as upstream.
 fn others(kubelet: &Kubelet, pod: &Pod) -> Vec<Arc<Pod>> {
     let views = kubelet.pods.list().into_iter();
     views
         .filter(|view| pod::uid(&view.pod) != pod::uid(pod))
         .filter(|view| !view.is_finished && !pod::is_terminal_phase(view.status.phase.as_deref()))
-        .filter(|view| view.is_admitted)
+        .filter(|view| view.is_admitted || (pod::is_static(&view.pod) && !pod::is_static(pod)))
         .map(|view| view.allocated.unwrap_or(view.pod))
         .collect()
 }

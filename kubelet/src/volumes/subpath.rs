@@ -101,14 +101,21 @@ mod tests {
     #[test]
     fn links_that_lead_out_are_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let volume = directory.path().join("v");
+        let (volume, outside) = (directory.path().join("v"), directory.path().join("outside"));
         std::fs::create_dir_all(volume.join("in")).unwrap();
-        std::os::unix::fs::symlink("/etc", volume.join("out")).unwrap();
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("file"), "").unwrap();
+        std::os::unix::fs::symlink(&outside, volume.join("out")).unwrap();
+        std::os::unix::fs::symlink("../outside", volume.join("up")).unwrap();
         std::os::unix::fs::symlink("in", volume.join("near")).unwrap();
         assert!(open_beneath(&volume, Path::new("in")).is_ok());
         assert!(open_beneath(&volume, Path::new("near")).is_ok());
-        assert!(open_beneath(&volume, Path::new("out/passwd")).is_err());
-        assert!(make_beneath(&volume, Path::new("out/x")).is_err());
+        for link in ["out", "up"] {
+            let refused = open_beneath(&volume, &Path::new(link).join("file")).err();
+            assert_eq!(refused, Some(rustix::io::Errno::XDEV), "{link}");
+            assert_eq!(make_beneath(&volume, &Path::new(link).join("x")), Err(rustix::io::Errno::XDEV), "{link}");
+        }
+        assert!(!outside.join("x").exists());
         make_beneath(&volume, Path::new("a/b")).unwrap();
         assert!(volume.join("a/b").is_dir());
     }
@@ -135,9 +142,47 @@ mod tests {
 
     #[test]
     fn absolute_and_backward_paths_are_refused() {
-        let place = Place { pod_directory: Path::new("/x"), volume: "v", container: "c", index: 0 };
-        for path in ["/etc", "../x", "a/../../x"] {
-            assert!(prepare(Path::new("/tmp"), path, &place).is_err(), "{path}");
+        let directory = tempfile::tempdir().unwrap();
+        let volume = directory.path().join("v");
+        std::fs::create_dir(&volume).unwrap();
+        let place = Place { pod_directory: &directory.path().join("pod"), volume: "v", container: "c", index: 0 };
+        for (path, why) in [
+            ("/etc", "error SubPath `/etc` must not be an absolute path"),
+            ("../x", "unable to provision SubPath `../x`: must not contain '..'"),
+            ("a/../../x", "unable to provision SubPath `a/../../x`: must not contain '..'"),
+        ] {
+            assert_eq!(prepare(&volume, path, &place), Err(why.to_owned()));
         }
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing was made");
+    }
+
+    /// In a mount namespace of its own.
+    #[test]
+    fn a_container_sees_the_sub_path_and_each_start_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let (volume, outside) = (directory.path().join("v"), directory.path().join("outside"));
+        std::fs::create_dir_all(volume.join("a")).unwrap();
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(volume.join("a/file"), "text").unwrap();
+        std::os::unix::fs::symlink(&outside, volume.join("out")).unwrap();
+        let pod_directory = directory.path().join("pod");
+        let place = |container| Place { pod_directory: &pod_directory, volume: "v", container, index: 3 };
+        let work = || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).expect("mounting needs root");
+            mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+            let made = prepare(&volume, "a", &place("c")).unwrap();
+            assert_eq!(made, pod_directory.join("volume-subpaths/v/c/3"));
+            assert_eq!(std::fs::read_to_string(made.join("file")).unwrap(), "text");
+            // Another start finds a file where the directory was, and is given that.
+            let again = prepare(&volume, "a/file", &place("c")).unwrap();
+            assert_eq!((std::fs::read_to_string(&again).unwrap().as_str(), &again), ("text", &made));
+            let fresh = prepare(&volume, "b/c", &place("d")).unwrap();
+            std::fs::write(fresh.join("new"), "").unwrap();
+            assert!(volume.join("b/c/new").exists());
+            let why = "failed to prepare subPath for volumeMount \"v\" of container \"e\"";
+            assert_eq!(prepare(&volume, "out", &place("e")), Err(why.to_owned()));
+            assert!(!pod_directory.join("volume-subpaths/v/e").exists());
+        };
+        std::thread::scope(|scope| scope.spawn(work).join().unwrap());
     }
 }

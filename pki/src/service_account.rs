@@ -3,6 +3,8 @@
 //! What the claims mean (audience, bound objects) is the API server's business: here a token is either
 //! signed by a known key and within its dates, or refused.
 
+mod key;
+
 use std::path::Path;
 
 use base64::Engine;
@@ -10,10 +12,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use rcgen::{KeyPair, PublicKeyData};
+use rcgen::KeyPair;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use self::key::Private;
 use crate::{Error, files};
 
 /// Signs tokens with one key.
@@ -59,22 +62,10 @@ impl TokenSigner {
         Ok((Self::from_pem(&key_pem)?, key_pem))
     }
 
-    /// Takes an ECDSA P-256 (PKCS#8) or RSA private key.
+    /// Takes the first private key: ECDSA (P-256, P-384) or RSA, in any form that upstream reads.
     pub fn from_pem(key_pem: &str) -> Result<Self, Error> {
-        let wrong = |e: &dyn std::fmt::Display| Error::parse("service account signing key", e);
-        let (key, algorithm) = match EncodingKey::from_ec_pem(key_pem.as_bytes()) {
-            Ok(key) => (key, Algorithm::ES256),
-            Err(_) => {
-                let key = EncodingKey::from_rsa_pem(key_pem.as_bytes()).map_err(|e| wrong(&e))?;
-                (key, Algorithm::RS256)
-            }
-        };
-        let jwk = Jwk::from_encoding_key(&key, algorithm).map_err(|e| wrong(&e))?;
-        let spki = match algorithm {
-            Algorithm::ES256 => KeyPair::from_pem(key_pem).map_err(|e| wrong(&e))?.subject_public_key_info(),
-            _ => rsa_public_key_info(&jwk)?,
-        };
-        let public = PublicKey::new(jwk, algorithm, &spki)?;
+        let Private { key, algorithm, jwk } = key::private(key_pem)?;
+        let public = PublicKey::new(jwk, algorithm)?;
         Ok(Self { key, algorithm, key_id: public.key_id.clone(), public })
     }
 
@@ -113,13 +104,17 @@ impl TokenSigner {
 }
 
 impl TokenVerifier {
-    /// Takes public keys (`--service-account-key-file`): `PUBLIC KEY` blocks, and certificates or private keys,
-    /// whose public half counts.
+    /// Takes public keys (`--service-account-key-file`): alone, in certificates, or as halves of private keys. As
+    /// upstream, blocks that cannot be used are passed over as long as one can.
     pub fn from_pem(text: &str) -> Result<Self, Error> {
         let blocks = pem::parse_many(text).map_err(|e| Error::parse("service account public key", e))?;
-        let keys = blocks.iter().map(PublicKey::from_block).collect::<Result<Vec<_>, _>>()?;
+        let read = blocks.iter().filter_map(|block| key::public(block).transpose());
+        let read = read.map(|found| found.and_then(|(jwk, algorithm)| PublicKey::new(jwk, algorithm)));
+        let (keys, failures): (Vec<_>, Vec<_>) = read.partition(Result::is_ok);
+        let keys: Vec<PublicKey> = keys.into_iter().flatten().collect();
         if keys.is_empty() {
-            return Err(Error::parse("service account public key", "no PEM block found"));
+            let none = Error::parse("service account public key", "no PEM block holds a key");
+            return Err(failures.into_iter().find_map(Result::err).unwrap_or(none));
         }
         Ok(Self { keys })
     }
@@ -168,36 +163,13 @@ impl TokenVerifier {
 }
 
 impl PublicKey {
-    fn new(mut jwk: Jwk, algorithm: Algorithm, spki_der: &[u8]) -> Result<Self, Error> {
-        let key_id = URL_SAFE_NO_PAD.encode(Sha256::digest(spki_der));
+    fn new(mut jwk: Jwk, algorithm: Algorithm) -> Result<Self, Error> {
+        let key_id = URL_SAFE_NO_PAD.encode(Sha256::digest(key::public_key_info(&jwk)?));
         jwk.common.key_id = Some(key_id.clone());
         jwk.common.public_key_use = Some(PublicKeyUse::Signature);
-        jwk.common.key_algorithm = Some(match algorithm {
-            Algorithm::RS256 => jsonwebtoken::jwk::KeyAlgorithm::RS256,
-            _ => jsonwebtoken::jwk::KeyAlgorithm::ES256,
-        });
+        jwk.common.key_algorithm = Some(algorithm.into());
         let key = DecodingKey::from_jwk(&jwk).map_err(|e| Error::parse("service account public key", e))?;
         Ok(Self { key_id, algorithm, key, jwk })
-    }
-
-    fn from_block(block: &pem::Pem) -> Result<Self, Error> {
-        if block.tag().ends_with("PRIVATE KEY") {
-            return Ok(TokenSigner::from_pem(&pem::encode(block))?.public);
-        }
-        if block.tag() == "CERTIFICATE" {
-            return Self::from_block(&pem::Pem::new("PUBLIC KEY", certified_key(block.contents())?));
-        }
-        let wrong = |e: &dyn std::fmt::Display| Error::parse("service account public key", e);
-        let text = pem::encode(block);
-        let (key, algorithm) = match DecodingKey::from_ec_pem(text.as_bytes()) {
-            Ok(key) => (key, Algorithm::ES256),
-            Err(_) => {
-                let key = DecodingKey::from_rsa_pem(text.as_bytes()).map_err(|e| wrong(&e))?;
-                (key, Algorithm::RS256)
-            }
-        };
-        let jwk = Jwk::from_decoding_key(&key, Some(algorithm)).map_err(|e| wrong(&e))?;
-        Self::new(jwk, algorithm, block.contents())
     }
 
     /// The claims when the signature holds. Dates are checked apart, against the caller's clock.
@@ -212,14 +184,6 @@ impl PublicKey {
     }
 }
 
-/// The SubjectPublicKeyInfo of a certificate.
-fn certified_key(der: &[u8]) -> Result<Vec<u8>, Error> {
-    use x509_parser::prelude::{FromDer, X509Certificate};
-    let (_, certificate) =
-        X509Certificate::from_der(der).map_err(|e| Error::parse("service account certificate", e))?;
-    Ok(certificate.public_key().raw.to_vec())
-}
-
 fn check_dates(claims: &Value, now: Timestamp) -> Result<(), VerifyError> {
     let second = |name: &str| claims.get(name).and_then(Value::as_i64);
     if second("exp").is_some_and(|end| now.as_second() >= end) {
@@ -229,43 +193,4 @@ fn check_dates(claims: &Value, now: Timestamp) -> Result<(), VerifyError> {
         return Err(VerifyError::NotYetValid);
     }
     Ok(())
-}
-
-/// The SubjectPublicKeyInfo of an RSA key known by its numbers: the form whose hash is the key id.
-fn rsa_public_key_info(jwk: &Jwk) -> Result<Vec<u8>, Error> {
-    use jsonwebtoken::jwk::AlgorithmParameters;
-    let AlgorithmParameters::RSA(rsa) = &jwk.algorithm else {
-        return Err(Error::parse("service account signing key", "neither ECDSA P-256 nor RSA"));
-    };
-    let number = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|e| Error::parse("service account signing key", e));
-    let mut numbers = der_integer(&number(&rsa.n)?);
-    numbers.extend(der_integer(&number(&rsa.e)?));
-    let mut bits = vec![0];
-    bits.extend(der(0x30, &numbers));
-    // rsaEncryption with a NULL parameter (RFC 3279, 2.3.1).
-    let mut info = vec![0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
-    info.extend(der(0x03, &bits));
-    Ok(der(0x30, &info))
-}
-
-fn der_integer(big_endian: &[u8]) -> Vec<u8> {
-    let mut bytes: Vec<u8> = big_endian.iter().copied().skip_while(|b| *b == 0).collect();
-    if bytes.first().is_none_or(|first| first & 0x80 != 0) {
-        bytes.insert(0, 0);
-    }
-    der(0x02, &bytes)
-}
-
-fn der(tag: u8, content: &[u8]) -> Vec<u8> {
-    let mut out = vec![tag];
-    match content.len() {
-        short @ 0..=0x7f => out.push(short as u8),
-        middle @ 0x80..=0xff => out.extend([0x81, middle as u8]),
-        long => {
-            out.push(0x82);
-            out.extend((long as u16).to_be_bytes());
-        }
-    }
-    out.extend(content);
-    out
 }

@@ -35,6 +35,51 @@ fn a_certificate_stands_for_its_key() {
     assert_eq!(verifier.jwks(), signer.verifier().jwks());
 }
 
+/// What `keys/make.sh` has written.
+fn key_file(name: &str) -> String {
+    std::fs::read_to_string(format!("{}/tests/it/keys/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+#[test]
+fn a_key_is_the_same_in_every_form() {
+    let claims = json!({ "sub": "x" });
+    for (name, forms, algorithm) in [
+        ("prime256v1", &["sec1", "pkcs8", "public"][..], "ES256"),
+        ("secp384r1", &["sec1", "pkcs8", "public"][..], "ES384"),
+        ("rsa", &["pkcs1", "pkcs8", "public", "public1"][..], "RS256"),
+    ] {
+        let id = key_file(&format!("{name}.id"));
+        let files = forms.iter().map(|form| (form, key_file(&format!("{name}.{form}.pem"))));
+        let verifiers: Vec<_> = files.clone().map(|(_, text)| TokenVerifier::from_pem(&text).unwrap()).collect();
+        for (form, text) in files {
+            let Ok(signer) = TokenSigner::from_pem(&text) else {
+                assert!(form.starts_with("public"), "{name}.{form}");
+                continue;
+            };
+            assert_eq!(signer.key_id(), id, "{name}.{form}");
+            let token = signer.sign(&claims).unwrap();
+            for verifier in &verifiers {
+                assert_eq!(verifier.verify(&token, now()).as_ref(), Ok(&claims), "{name}.{form}");
+                assert_eq!(verifier.jwks()["keys"][0]["kid"], id, "{name}.{form}");
+                assert_eq!(verifier.algorithms(), [algorithm]);
+            }
+        }
+    }
+}
+
+#[test]
+fn blocks_that_are_no_keys_are_passed_over_as_long_as_one_is() {
+    let other = key_file("ed25519.public.pem");
+    assert!(TokenVerifier::from_pem(&other).is_err() && TokenSigner::from_pem(&other).is_err());
+    let both = TokenVerifier::from_pem(&(other + &key_file("rsa.public.pem"))).unwrap();
+    assert_eq!(both.algorithms(), ["RS256"]);
+    let parameters = key_file("prime256v1.sec1.pem").split_inclusive("PARAMETERS-----").take(2).collect::<String>();
+    assert_eq!(
+        TokenVerifier::from_pem(&parameters).err().map(|e| e.to_string()).as_deref(),
+        Some("cannot parse service account public key: no PEM block holds a key")
+    );
+}
+
 #[test]
 fn foreign_and_changed_tokens_are_not_ours() {
     let (ours, _) = TokenSigner::create().unwrap();

@@ -1,5 +1,6 @@
 //! Requests of pods for certificates.
 
+mod possession;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -13,10 +14,10 @@ use serde_json::json;
 
 use crate::certificates::signer_name;
 use crate::names;
-use crate::object_meta::{immutable, invalid_each};
+use crate::object_meta::{ANNOTATIONS_MAX, immutable, invalid_each};
 use crate::rows;
 use crate::strategy::{Request, Strategy, keep_all_but_status, keep_status};
-use crate::tree::{at, default_to, enter, list, opt_int, put, text};
+use crate::tree::{at, default_to, enter, entries, list, opt_int, put, text};
 
 /// The pod certificate request strategy.
 #[derive(Debug)]
@@ -46,6 +47,7 @@ impl Strategy for PodCertificateRequest {
         let (spec, path) = (at(object, "spec"), Path::new("spec"));
         let signer = text(spec, "signerName");
         signer_name(signer, &path.child("signerName"), errors);
+        user_annotations(spec, &path, errors);
         for (name, uid) in [("podName", "podUID"), ("serviceAccountName", "serviceAccountUID"), ("nodeName", "nodeUID")]
         {
             let (value, id) = (text(spec, name), text(spec, uid));
@@ -117,7 +119,7 @@ impl Strategy for PodCertificateRequest {
     }
 }
 
-/// The key comes in one of two forms. That its owner has it is not looked at here.
+/// The key comes in one of two forms, each with a proof that its owner has it.
 fn key(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let given = |field: &&str| !text(spec, field).is_empty();
     let (stub, keys) = (["stubPKCS10Request"], ["pkixPublicKey", "proofOfPossession"]);
@@ -133,6 +135,28 @@ fn key(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     // The schema has already seen that they decode.
     let is_long = |field: &&&str| STANDARD.decode(text(spec, field)).is_ok_and(|bytes| bytes.len() > KEY_MAX);
     if let Some(field) = form.iter().find(is_long) {
-        errors.too_long(&path.child(field), KEY_MAX);
+        return errors.too_long(&path.child(field), KEY_MAX);
+    }
+    if form.len() == 1 { possession::request(spec, path, errors) } else { possession::proof(spec, path, errors) }
+}
+
+/// What a pod's author asks of the signer, under names of the signer's.
+fn user_annotations(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let path = path.child("unverifiedUserAnnotations");
+    let mut size = 0;
+    for (name, value) in entries(spec, "unverifiedUserAnnotations") {
+        size += name.len() + value.as_str().map_or(0, str::len);
+        let name = name.to_lowercase();
+        let problems = names::label_key(&name);
+        if name.is_empty() {
+            errors.required(&path, "");
+        } else if !problems.is_empty() {
+            invalid_each(&path, &name, problems, errors);
+        } else if !name.contains('/') {
+            errors.invalid(&path, name, "must be a domain-prefixed key (such as \"acme.io/foo\")");
+        }
+    }
+    if size > ANNOTATIONS_MAX {
+        errors.too_long(&path, ANNOTATIONS_MAX);
     }
 }

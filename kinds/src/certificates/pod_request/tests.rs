@@ -42,8 +42,8 @@ fn a_key_comes_in_one_form() {
         "spec: Invalid value: exactly one of (stubPKCS10Request) or (pkixPublicKey, proofOfPossession) must be set";
     let long = STANDARD.encode(vec![0; KEY_MAX + 1]);
     for (stub, key, proof, expected) in [
-        ("AAAA", "", "", ""),
-        ("", "AAAA", "AAAA", ""),
+        ("AAAA", "", "", "spec.stubPKCS10Request: Invalid value: must be a valid PKCS#10 CSR"),
+        ("", "AAAA", "AAAA", "spec.pkixPublicKey: Invalid value: \"AAAA\": must be a valid PKIX-serialized public key"),
         ("", "", "", one_of),
         ("", "AAAA", "", one_of),
         ("", "", "AAAA", one_of),
@@ -59,6 +59,19 @@ fn a_key_comes_in_one_form() {
         PodCertificateRequest.validate_create(&object, &by_signer(), &mut errors);
         assert_eq!(said(&errors), expected);
     }
+}
+
+#[test]
+fn what_a_user_asks_of_the_signer_stands_under_the_signers_name() {
+    let mut object = request();
+    object["spec"]["unverifiedUserAnnotations"] = json!({"example.com/A": "x", "plain": "y", "": "z", "a b/c": "w"});
+    let mut errors = FieldErrors::new();
+    user_annotations(&object["spec"], &Path::new("spec"), &mut errors);
+    let texts: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+    assert_eq!(texts[0], "spec.unverifiedUserAnnotations: Required value");
+    assert!(texts[1].starts_with("spec.unverifiedUserAnnotations: Invalid value: \"a b/c\": prefix part a lowercase"));
+    let plain = "Invalid value: \"plain\": must be a domain-prefixed key (such as \"acme.io/foo\")";
+    assert_eq!(texts[2..], [format!("spec.unverifiedUserAnnotations: {plain}")]);
 }
 
 #[test]

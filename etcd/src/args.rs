@@ -53,7 +53,7 @@ pub struct Args {
     /// The most bytes of replaced and deleted values kept as history
     #[arg(long, default_value_t = HISTORY_BYTES_DEFAULT)]
     pub history_bytes: u64,
-    /// The largest value accepted
+    /// The largest request to write that is accepted
     #[arg(long, default_value_t = REQUEST_BYTES_DEFAULT)]
     pub max_request_bytes: u64,
     /// How often watchers that asked for it are told how far they are, in seconds

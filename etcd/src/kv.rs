@@ -4,12 +4,13 @@ mod range;
 mod txn;
 
 use bytes::Bytes;
+use prost::Message;
 use store::{Error, Key, KeyRange, Txn, View};
 use tonic::Status;
 
 use crate::Server;
 use crate::cluster::header;
-use crate::errors::{COMPACTED, EMPTY_KEY, FUTURE, KEY_NOT_TEXT, LEASE_NOT_FOUND, status};
+use crate::errors::{COMPACTED, EMPTY_KEY, FUTURE, KEY_NOT_TEXT, LEASE_NOT_FOUND, TOO_LARGE, status};
 use crate::proto::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, KeyValue, PutRequest, PutResponse,
     RangeRequest, RangeResponse, Request, RequestOp, Response, TxnRequest, TxnResponse,
@@ -28,6 +29,7 @@ pub(crate) fn range(server: &Server, call: &RangeRequest) -> Result<RangeRespons
 
 /// Writes one key.
 pub(crate) async fn put(server: &Server, call: PutRequest) -> Result<PutResponse, Status> {
+    bounded(server, &call)?;
     match one(server, Request::Put(call)).await? {
         Some(Response::Put(answer)) => Ok(answer),
         _ => Err(Status::internal("a put was not answered as one")),
@@ -36,6 +38,7 @@ pub(crate) async fn put(server: &Server, call: PutRequest) -> Result<PutResponse
 
 /// Deletes a range.
 pub(crate) async fn delete(server: &Server, call: DeleteRangeRequest) -> Result<DeleteRangeResponse, Status> {
+    bounded(server, &call)?;
     match one(server, Request::DeleteRange(call)).await? {
         Some(Response::DeleteRange(answer)) => Ok(answer),
         _ => Err(Status::internal("a deletion was not answered as one")),
@@ -45,7 +48,7 @@ pub(crate) async fn delete(server: &Server, call: DeleteRangeRequest) -> Result<
 /// A single operation is a transaction that compares nothing; that its answer is alone shows in the header.
 async fn one(server: &Server, request: Request) -> Result<Option<Response>, Status> {
     let call = TxnRequest { success: vec![RequestOp { request: Some(request) }], ..TxnRequest::default() };
-    let TxnResponse { header, mut responses, .. } = txn(server, call).await?;
+    let TxnResponse { header, mut responses, .. } = decided(server, call).await?;
     let mut response = responses.pop().and_then(|op| op.response);
     match &mut response {
         Some(Response::Put(answer)) => answer.header = header,
@@ -57,6 +60,19 @@ async fn one(server: &Server, request: Request) -> Result<Option<Response>, Stat
 
 /// Compares, then does one of two lists of operations; all of it is one revision.
 pub(crate) async fn txn(server: &Server, call: TxnRequest) -> Result<TxnResponse, Status> {
+    bounded(server, &call)?;
+    decided(server, call).await
+}
+
+/// Whatever is written is bounded as a whole, however many values it has.
+fn bounded(server: &Server, call: &impl Message) -> Result<(), Status> {
+    if call.encoded_len() > server.request_bytes_max {
+        return Err(TOO_LARGE.into());
+    }
+    Ok(())
+}
+
+async fn decided(server: &Server, call: TxnRequest) -> Result<TxnResponse, Status> {
     txn::check(&call)?;
     let decided = server.store.transact(move |txn| txn::decide(txn, call)).await;
     decided.map_err(|error| status(&error))?

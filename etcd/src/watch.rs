@@ -42,6 +42,7 @@ pub(crate) fn session(server: Arc<Server>, calls: Streaming<WatchRequest>) -> An
         waiting: FuturesUnordered::new(),
         answers: VecDeque::new(),
         progress_wanted: None,
+        told: 0,
         next_id: 0,
     };
     Box::pin(stream::unfold(Some(session), |session| async move {
@@ -66,6 +67,8 @@ struct Session {
     answers: VecDeque<WatchResponse>,
     /// The revision that every watch has to be complete up to before the client is told.
     progress_wanted: Option<u64>,
+    /// The newest revision that an answer has told, which one about all watches must not go back behind.
+    told: u64,
     next_id: i64,
 }
 
@@ -219,9 +222,12 @@ impl Session {
             Ok(batch) => batch,
             Err(error) => return self.cancel(id, &error),
         };
-        watch.seen = batch.revision;
+        watch.seen = watch.seen.max(batch.revision);
         let answers = watch.selection.answers(id, &batch);
-        watch.heard |= !answers.is_empty();
+        if !answers.is_empty() {
+            watch.heard = true;
+            self.told = self.told.max(batch.revision);
+        }
         self.answers.extend(answers);
         self.wait(id, stream);
     }
@@ -242,25 +248,43 @@ impl Session {
         self.answers.push_back(answer);
     }
 
-    /// Tells those watches that asked for it how far they are, unless they have heard anyway.
+    /// Tells those watches that asked for it how far they are, unless they have heard anyway, have something left to
+    /// send or begin in the future.
     fn tick(&mut self) {
+        let revision = self.revision();
         for (id, watch) in &mut self.watches {
-            if watch.notify && !std::mem::take(&mut watch.heard) {
-                let header = header(watch.progress.complete(watch.seen));
-                self.answers.push_back(WatchResponse { header, watch_id: *id, ..Default::default() });
+            if !watch.notify || std::mem::take(&mut watch.heard) {
+                continue;
             }
+            let Some(told) = told(watch.progress.complete(watch.seen), watch.seen, revision) else { continue };
+            watch.seen = told;
+            self.told = self.told.max(told);
+            self.answers.push_back(WatchResponse { header: header(told), watch_id: *id, ..Default::default() });
         }
     }
 
     /// Answers a request for progress once no watch has anything left to send up to that revision.
     fn report_wanted(&mut self) {
         let Some(wanted) = self.progress_wanted else { return };
+        let revision = self.revision();
         let complete = self.watches.values().map(|watch| watch.progress.complete(watch.seen)).min();
-        let complete = complete.unwrap_or_else(|| self.revision());
-        if complete >= wanted {
+        // A watch that begins in the future is complete up to a revision that is not there yet.
+        let complete = complete.unwrap_or(revision).min(revision);
+        if complete >= wanted.max(self.told) {
             self.progress_wanted = None;
+            self.told = complete;
+            self.watches.values_mut().for_each(|watch| watch.seen = watch.seen.max(complete));
             let header = header(complete);
             self.answers.push_back(WatchResponse { header, watch_id: NO_WATCH, ..Default::default() });
         }
     }
 }
+
+/// What to tell of a watch that has handed out everything up to `seen` and is complete up to `complete`, in a store that
+/// was at `revision` before: nothing, unless it has nothing left to send up to there and has begun.
+fn told(complete: u64, seen: u64, revision: u64) -> Option<u64> {
+    (seen <= revision && complete >= revision).then_some(complete)
+}
+
+#[cfg(test)]
+mod tests;

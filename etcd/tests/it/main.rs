@@ -7,4 +7,5 @@
 
 mod backup;
 mod ctl;
+mod limits;
 mod protocol;

@@ -136,6 +136,6 @@ async fn keys_that_are_no_text_are_refused_and_values_may_be_anything() {
     assert!(refused.to_string().contains("UTF-8"), "{refused}");
     client.put("a", vec![0, 0xff], None).await.unwrap();
     assert_eq!(client.get("a", None).await.unwrap().kvs()[0].value(), [0, 0xff]);
-    let large = client.put("a", vec![0; 2 << 20], None).await.unwrap_err();
+    let large = client.put("a", vec![0; 7 << 18], None).await.unwrap_err();
     assert!(large.to_string().contains("request is too large"), "{large}");
 }

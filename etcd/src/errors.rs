@@ -72,7 +72,7 @@ pub(crate) fn status(error: &store::Error) -> Status {
     match error {
         store::Error::Compacted { .. } => COMPACTED.into(),
         store::Error::Future { .. } => FUTURE.into(),
-        store::Error::TooLarge { .. } => TOO_LARGE.into(),
+        store::Error::TooLarge { .. } | store::Error::TransactionTooLarge { .. } => TOO_LARGE.into(),
         store::Error::Full => NO_SPACE.into(),
         store::Error::Closed => STOPPED.into(),
         store::Error::ReadOnly { .. } | store::Error::Unavailable { .. } => {

@@ -169,6 +169,14 @@ pub enum Error {
         /// The largest size accepted.
         limit: usize,
     },
+    /// A transaction writes or deletes more than the store writes down at once; nothing was written.
+    #[error("transaction has {bytes} bytes to write down, the limit is {limit}")]
+    TransactionTooLarge {
+        /// What it has.
+        bytes: usize,
+        /// The most that is accepted.
+        limit: usize,
+    },
     /// There is no room; nothing was written. Deleting, compacting or freeing disk space helps.
     #[error("no space left to write")]
     Full,

@@ -93,6 +93,7 @@ struct Running {
 impl EmbeddedStore {
     /// Opens the store in `dir`, which is made when it does not exist. Blocks while it reads the store.
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
+        let options = options.bounded();
         let lock = lock(dir)?;
         let Recovered { state, log, expiry, journal } = recover(dir, &options)?;
         let room = Arc::new(Semaphore::new(options.pending_max));

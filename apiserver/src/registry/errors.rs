@@ -37,7 +37,7 @@ pub(crate) fn write(error: &Error, subject: Subject<'_>) -> Status {
         Error::NotFound { .. } => Status::not_found(group, resource, name),
         Error::Conflict { .. } if operation == "create" => Status::already_exists(group, resource, name),
         Error::Conflict { .. } => Status::modified(group, resource, name),
-        Error::TooLarge { .. } => {
+        Error::TooLarge { .. } | Error::TransactionTooLarge { .. } => {
             let message = format!("Request entity too large: {error}");
             Status::new(Reason::RequestEntityTooLarge, message)
         }

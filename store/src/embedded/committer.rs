@@ -5,23 +5,29 @@
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::vec;
 
 use tokio::sync::oneshot;
 
 use super::expiry::Expiry;
+use super::frame::PAYLOAD_BYTES_MAX;
 use super::journal::{AppendError, Journal};
 use super::mvcc::{Finish, Txn};
-use super::options::millis;
+use super::options::{TRANSACTION_BYTES_LIMIT, millis};
 use super::queue::{Action, Queue, Work, Write};
 use super::shared::Shared;
-use super::transaction::{Change, Transaction};
+use super::transaction::{Change, Mark, Transaction};
 use crate::contract::{Deleted, Error, Expect};
 
 /// The most expired keys deleted in one batch; the rest follow in the next.
 const EXPIRE_MAX: usize = 512;
 
-/// The most bytes in one batch: what a disk writes in a moment, and a frame's length can say.
+/// A batch that has this many bytes gets no further write: it is what a disk writes in a moment.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// So much is in a batch at most: what is due, be it until the keys of a lease pass the limit, and writes until one does.
+const BATCH_BYTES_LIMIT: usize = BATCH_BYTES_MAX + 2 * TRANSACTION_BYTES_LIMIT;
+const _: () = assert!(BATCH_BYTES_LIMIT < PAYLOAD_BYTES_MAX, "a batch is one frame");
 
 /// Housekeeping that is due is done together, at most this often.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
@@ -51,20 +57,18 @@ impl Committer {
     pub(super) fn run(mut self) {
         let _closer = Closer { shared: self.shared.clone(), queue: self.queue.clone() };
         self.housekeeping();
-        while let Work::Commit(mut writes) = self.queue.take(self.housekeeping_deadline()) {
-            loop {
-                let rest = writes.split_off(batch_length(&writes));
-                self.commit(writes);
-                if rest.is_empty() {
-                    break;
-                }
-                writes = rest;
+        while let Work::Commit(writes) = self.queue.take(self.housekeeping_deadline()) {
+            let mut writes = writes.into_iter();
+            self.commit(&mut writes);
+            while writes.len() > 0 {
+                self.commit(&mut writes);
             }
             self.housekeeping();
         }
     }
 
-    fn commit(&mut self, writes: Vec<Write>) {
+    /// Commits what is due and as many of `writes` as make a batch, at least one.
+    fn commit(&mut self, writes: &mut vec::IntoIter<Write>) {
         let now_millis = self.shared.options.clock.now_millis();
         let mut transaction = Transaction::new(&self.shared.state());
         // What cannot be written down would fail the reads and renewals that come with it.
@@ -72,8 +76,13 @@ impl Committer {
             self.end_what_is_due(&mut transaction, now_millis);
         }
         let expired = transaction.changes().iter().filter_map(Change::written).count() as u64;
-        let decide = |write| self.decide(&mut transaction, write, now_millis);
-        let answers: Vec<_> = writes.into_iter().map(decide).collect();
+        let mut answers = Vec::with_capacity(writes.len());
+        for write in writes {
+            answers.push(self.decide(&mut transaction, write, now_millis));
+            if transaction.bytes() >= BATCH_BYTES_MAX {
+                break;
+            }
+        }
         let durable = self.make_durable(&transaction, now_millis);
         self.shared.set_full(self.journal.is_full());
         match durable {
@@ -93,7 +102,7 @@ impl Committer {
                 self.expiry.set(&key, None);
             }
         }
-        end_leases(transaction, now_millis);
+        end_leases(transaction, now_millis, self.shared.options.transaction_bytes_max);
     }
 
     fn make_durable(&mut self, transaction: &Transaction, now_millis: u64) -> Result<(), AppendError> {
@@ -159,12 +168,12 @@ impl Committer {
                 match decide(&mut txn) {
                     Ok(finish) => {
                         // Alone, so that the reads and renewals of the batch do not fail with it.
-                        let refused = self.shared.writable().err().filter(|_| transaction.changed_since(&mark));
-                        match refused {
-                            None => transaction.end(),
-                            Some(_) => transaction.back_to(mark),
+                        let writable = self.writable(transaction, &mark);
+                        match writable {
+                            Ok(()) => transaction.end(),
+                            Err(_) => transaction.back_to(mark),
                         }
-                        Answer::Transaction(finish, refused.map_or(Ok(()), Err))
+                        Answer::Transaction(finish, writable)
                     }
                     Err(finish) => {
                         transaction.back_to(mark);
@@ -173,6 +182,18 @@ impl Committer {
                 }
             }
         }
+    }
+
+    /// Whether what was decided since `mark` can be written down.
+    fn writable(&self, transaction: &Transaction, mark: &Mark) -> Result<(), Error> {
+        if !transaction.changed_since(mark) {
+            return Ok(());
+        }
+        let (bytes, limit) = (transaction.bytes_since(mark), self.shared.options.transaction_bytes_max);
+        if bytes > limit {
+            return Err(Error::TransactionTooLarge { bytes, limit });
+        }
+        self.shared.writable()
     }
 
     fn housekeeping(&mut self) {
@@ -193,23 +214,14 @@ impl Committer {
     }
 }
 
-/// How many of `writes` fit into one batch, at least one.
-fn batch_length(writes: &[Write]) -> usize {
-    let mut bytes = 0;
-    let fits = |write: &&Write| {
-        bytes += write.bytes();
-        bytes <= BATCH_BYTES_MAX
-    };
-    writes.iter().take_while(fits).count().max(1).min(writes.len())
-}
-
-/// Ends the leases that nobody renewed, each with all of its keys at one revision.
-fn end_leases(transaction: &mut Transaction, now_millis: u64) {
+/// Ends the leases that nobody renewed, each with all of its keys at one revision, if they are not more than a
+/// transaction may delete.
+fn end_leases(transaction: &mut Transaction, now_millis: u64, bytes_max: usize) {
     while let Some(id) = transaction.state().leases.ended(now_millis) {
         transaction.begin();
-        transaction.revoke(id);
+        transaction.end_lease(id, bytes_max);
         transaction.end();
-        if transaction.changes().len() > EXPIRE_MAX {
+        if transaction.changes().len() > EXPIRE_MAX || transaction.bytes() >= BATCH_BYTES_MAX {
             return;
         }
     }

@@ -17,13 +17,19 @@ use bytes::Bytes;
 
 use super::lease::{LeaseId, NO_LEASE};
 use super::transaction::{Change, Written};
-use crate::key::Key;
+use crate::key::{KEY_BYTES_MAX, Key};
 
 /// Frames begin at multiples of this.
 pub(super) const ALIGNMENT: usize = 32;
 
 /// What a disk writes in one piece.
 const SECTOR: usize = 512;
+
+/// The most bytes of records in a frame: what its header can say.
+pub(super) const PAYLOAD_BYTES_MAX: usize = u32::MAX as usize;
+
+/// The most bytes of a record beside its value.
+pub(super) const RECORD_OVERHEAD_MAX: usize = RECORD_HEADER + KEY_BYTES_MAX;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"icf1");
 const RECORD_HEADER: usize = 16;
@@ -80,7 +86,24 @@ pub(super) enum Parsed {
     Damaged(&'static str),
 }
 
-/// Appends the frame of `changes`, which are not empty, to `buffer`.
+/// The bytes of the record of `change`.
+pub(super) fn record_bytes(change: &Change) -> usize {
+    let content = match change {
+        Change::Write(Written { event, .. }) => {
+            event.key.as_str().len() + event.current.as_ref().map_or(0, |entry| entry.value.len())
+        }
+        Change::Granted { ttl_millis, .. } => size_of_val(ttl_millis),
+        Change::Revoked { .. } | Change::Compacted { .. } => 0,
+    };
+    RECORD_HEADER + content
+}
+
+/// The bytes of the record of a deletion.
+pub(super) fn deletion_bytes(key: &Key) -> usize {
+    RECORD_HEADER + key.as_str().len()
+}
+
+/// Appends the frame of `changes`, which are not empty, to `buffer`. Their records have [`PAYLOAD_BYTES_MAX`] at most.
 pub(super) fn encode(buffer: &mut Vec<u8>, changes: &[Change], time_millis: u64) {
     let start = buffer.len();
     buffer.resize(start + ALIGNMENT, 0);

@@ -1,10 +1,12 @@
 //! How an embedded store is opened.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::disk::{Disk, FileSystem};
+use super::frame::RECORD_OVERHEAD_MAX;
 
 /// Milliseconds since the Unix epoch; must not go backwards while a store is open.
 #[derive(Clone)]
@@ -51,6 +53,9 @@ pub struct Options {
     pub history_bytes_max: usize,
     /// The largest value accepted. The default is etcd's largest request.
     pub value_bytes_max: usize,
+    /// The most bytes that one transaction of a foreign client may add to the log, and that the keys of one lease do
+    /// when it ends. It may delete everything, and write large values again that it does not send.
+    pub transaction_bytes_max: usize,
     /// The most writes that wait for the disk at one time; further callers wait in line.
     pub pending_max: usize,
     /// Whether a write waits for the disk. Only for measuring what that costs, and for tests that prove
@@ -65,6 +70,12 @@ pub struct Options {
     pub disk: Arc<dyn Disk>,
 }
 
+/// What [`Options::transaction_bytes_max`] can be.
+const TRANSACTION_BYTES: RangeInclusive<usize> = 64 << 10..=TRANSACTION_BYTES_LIMIT;
+
+/// The most bytes that a transaction can add to the log, whatever the options are.
+pub(super) const TRANSACTION_BYTES_LIMIT: usize = 1 << 30;
+
 impl Options {
     /// The defaults, at the wall clock's present reading.
     #[must_use]
@@ -74,11 +85,19 @@ impl Options {
             history: Duration::from_secs(5 * 60),
             history_bytes_max: 256 << 20,
             value_bytes_max: 3 << 19,
+            transaction_bytes_max: 256 << 20,
             pending_max: 4096,
             sync: true,
             segment_bytes: 16 << 20,
             snapshot_after_bytes: 64 << 20,
             disk: Arc::new(FileSystem),
         }
+    }
+
+    /// With limits of what is written that a frame of the log holds.
+    pub(super) fn bounded(self) -> Self {
+        let transaction = self.transaction_bytes_max.clamp(*TRANSACTION_BYTES.start(), *TRANSACTION_BYTES.end());
+        let value = self.value_bytes_max.min(transaction - RECORD_OVERHEAD_MAX);
+        Self { transaction_bytes_max: transaction, value_bytes_max: value, ..self }
     }
 }

@@ -17,25 +17,11 @@ pub(super) struct Write {
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
-impl Write {
-    /// What it adds to a batch.
-    pub(super) fn bytes(&self) -> usize {
-        match &self.action {
-            Action::Put { key, value, .. } => key.as_str().len() + value.len(),
-            Action::Delete { key, .. } => key.as_str().len(),
-            Action::Transact(_) => TRANSACTION_BYTES,
-        }
-    }
-}
-
 pub(super) enum Action {
     Put { key: Key, value: Bytes, expect: Expect, ttl: Option<Duration>, reply: oneshot::Sender<Result<u64, Error>> },
     Delete { key: Key, expect: Expect, reply: oneshot::Sender<Result<Deleted, Error>> },
     Transact(Decide),
 }
-
-/// What a transaction counts as, which is known only when it has been decided.
-const TRANSACTION_BYTES: usize = 16 << 10;
 
 /// What the committer found when it looked.
 pub(super) enum Work {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::frame;
 use super::lease::{LeaseId, NO_LEASE};
 use super::shared::State;
 use crate::contract::{Deleted, Entry, Error, Event, Expect};
@@ -42,6 +43,8 @@ impl Change {
 pub(super) struct Transaction {
     state: State,
     changes: Vec<Change>,
+    /// What the changes come to in the log.
+    bytes: usize,
     /// Whether the writes being decided are one revision together, and whether there is one yet.
     together: Option<bool>,
     leases_changed: bool,
@@ -51,15 +54,21 @@ pub(super) struct Transaction {
 pub(super) struct Mark {
     state: State,
     changes: usize,
+    bytes: usize,
 }
 
 impl Transaction {
     pub(super) fn new(state: &State) -> Self {
-        Self { state: state.clone(), changes: Vec::new(), together: None, leases_changed: false }
+        Self { state: state.clone(), changes: Vec::new(), bytes: 0, together: None, leases_changed: false }
     }
 
     pub(super) fn changes(&self) -> &[Change] {
         &self.changes
+    }
+
+    /// What the changes come to in the log.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether there is anything to publish, be it nothing that has to be written down.
@@ -78,12 +87,17 @@ impl Transaction {
     /// What follows until [`Self::end`] is one revision, however many keys it changes.
     pub(super) fn begin(&mut self) -> Mark {
         self.together = Some(false);
-        Mark { state: self.state.clone(), changes: self.changes.len() }
+        Mark { state: self.state.clone(), changes: self.changes.len(), bytes: self.bytes }
     }
 
     /// Whether anything was decided that has to be written down.
     pub(super) fn changed_since(&self, mark: &Mark) -> bool {
         self.changes.len() > mark.changes
+    }
+
+    /// What was decided since, in bytes of the log.
+    pub(super) fn bytes_since(&self, mark: &Mark) -> usize {
+        self.bytes - mark.bytes
     }
 
     pub(super) fn end(&mut self) {
@@ -93,6 +107,7 @@ impl Transaction {
     pub(super) fn back_to(&mut self, mark: Mark) {
         self.state = mark.state;
         self.changes.truncate(mark.changes);
+        self.bytes = mark.bytes;
         self.end();
     }
 
@@ -145,7 +160,7 @@ impl Transaction {
 
     pub(super) fn grant(&mut self, id: LeaseId, ttl_millis: u64, now_millis: u64) {
         self.state.leases.grant(id, ttl_millis, now_millis);
-        self.changes.push(Change::Granted { id, ttl_millis });
+        self.record(Change::Granted { id, ttl_millis });
     }
 
     /// Lets a lease live on; nothing of it has to be written down.
@@ -161,14 +176,34 @@ impl Transaction {
             // A key that is not there needs no deletion.
             let _ = self.delete(key.clone(), Expect::Any);
         }
-        self.changes.push(Change::Revoked { id });
+        self.record(Change::Revoked { id });
         true
+    }
+
+    /// Ends a lease that nobody renewed. One with more keys than `bytes_max` of the log can say deleted loses as many
+    /// as that, and stays.
+    pub(super) fn end_lease(&mut self, id: LeaseId, bytes_max: usize) {
+        let Some(lease) = self.state.leases.get(id) else { return };
+        let mut bytes = 0;
+        let fits = |key: &&Key| {
+            bytes += frame::deletion_bytes(key);
+            bytes <= bytes_max
+        };
+        let keys: Vec<Key> = lease.keys.iter().take_while(fits).cloned().collect();
+        if keys.len() == lease.keys.len() {
+            self.revoke(id);
+            return;
+        }
+        for key in keys {
+            // A key that is not there needs no deletion.
+            let _ = self.delete(key, Expect::Any);
+        }
     }
 
     /// Forgets what was before `revision`.
     pub(super) fn compact(&mut self, revision: u64) {
         self.state.compacted = self.state.compacted.max(revision);
-        self.changes.push(Change::Compacted { revision });
+        self.record(Change::Compacted { revision });
     }
 
     fn next_revision(&self) -> (u64, bool) {
@@ -181,7 +216,12 @@ impl Transaction {
         if let Some(begun) = &mut self.together {
             *begun = true;
         }
-        self.changes.push(Change::Write(written));
+        self.record(Change::Write(written));
+    }
+
+    fn record(&mut self, change: Change) {
+        self.bytes += frame::record_bytes(&change);
+        self.changes.push(change);
     }
 }
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 use store::{
     Backup, BackupError, EmbeddedStore, Error, Expect, Key, KeyRange, OpenError, Options, Store, Txn, View, restore,
 };
-use tokio::sync::oneshot;
 use tokio::task::{JoinSet, spawn_blocking};
 
+use crate::batches::at_once;
 use crate::embedded::{key, open_to_others, options, put};
 
 const LEASE: i64 = 7;
@@ -89,24 +89,11 @@ async fn the_time_to_live_goes_on_after_a_restore() {
     assert!(restored.latest().leases().get(LEASE).is_some(), "leases begin anew");
 }
 
-/// Has `first` and then a backup decided in one batch: the committer is held until both are queued.
+/// Has `first` and then a backup decided in one batch.
 async fn backup_in_the_batch_of(store: &EmbeddedStore, first: impl Future<Output = Result<u64, Error>>) -> Backup {
-    let (started, is_held) = oneshot::channel();
-    let (release, held) = mpsc::channel::<()>();
-    let holding = store.transact(move |_| {
-        started.send(()).unwrap();
-        held.recv().unwrap();
-        Ok::<_, Error>(())
-    });
-    let queued = async {
-        is_held.await.unwrap();
-        let (written, backup, ()) = tokio::join!(first, store.backup(), async { release.send(()).unwrap() });
-        written.unwrap();
-        backup.unwrap()
-    };
-    let (held, backup) = tokio::join!(holding, queued);
-    held.unwrap().unwrap();
-    backup
+    let (written, backup) = at_once(store, async { tokio::join!(first, store.backup()) }).await;
+    written.unwrap();
+    backup.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

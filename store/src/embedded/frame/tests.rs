@@ -57,6 +57,19 @@ fn frames_come_back_as_written() {
 }
 
 #[test]
+fn bytes_are_known_before_they_are_written() {
+    let lease = |id| [Change::Granted { id, ttl_millis: 5 }, Change::Revoked { id }];
+    let all = [put(2, "a", b"one"), delete(3, "b"), Change::Compacted { revision: 2 }];
+    for change in all.into_iter().chain(lease(7)) {
+        let mut buffer = Vec::new();
+        encode_record(&mut buffer, &change);
+        assert_eq!(record_bytes(&change), buffer.len(), "{change:?}");
+    }
+    let Change::Write(Written { event, .. }) = delete(3, "b") else { unreachable!("it is a write") };
+    assert_eq!(deletion_bytes(&event.key), record_bytes(&delete(3, "b")));
+}
+
+#[test]
 fn every_flipped_bit_is_damage() {
     let (bytes, starts) = segment(&[&[put(2, "a", b"one")], &[put(3, "b", b"two")]]);
     for bit in 0..starts[2] * 8 {

@@ -48,6 +48,7 @@ mod replicaset;
 mod resourcequota;
 mod root_ca;
 mod serviceaccount;
+mod servicecidrs;
 mod statefulset;
 mod table;
 mod tainteviction;

@@ -181,6 +181,7 @@ pub(crate) const DESCRIPTORS: &[Descriptor] = &[
         true,
         crate::mirroring::run
     ),
+    descriptor!("service-cidr-controller", "", "service-cidrs-controller", true, crate::servicecidrs::run),
 ];
 
 /// Refuses names that no controller has.

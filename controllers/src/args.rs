@@ -1,7 +1,5 @@
 //! Flags, under upstream's names, and the complete configuration they become.
 
-mod duration;
-
 use std::{path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
@@ -42,13 +40,13 @@ pub struct Args {
     #[arg(long, default_value_t = 64)]
     pub node_cidr_mask_size_ipv6: u8,
     /// Between checks of node health.
-    #[arg(long, default_value = "5s", value_parser = duration::parse)]
+    #[arg(long, default_value = "5s", value_parser = duration)]
     pub node_monitor_period: Duration,
     /// How long a node may be silent before it is marked unhealthy.
-    #[arg(long, default_value = "50s", value_parser = duration::parse)]
+    #[arg(long, default_value = "50s", value_parser = duration)]
     pub node_monitor_grace_period: Duration,
     /// The same for a node that has just started.
-    #[arg(long, default_value = "1m0s", value_parser = duration::parse)]
+    #[arg(long, default_value = "1m0s", value_parser = duration)]
     pub node_startup_grace_period: Duration,
     /// Nodes per second that may be marked for eviction in a healthy zone.
     #[arg(long, default_value_t = 0.1)]
@@ -75,10 +73,10 @@ pub struct Args {
     #[arg(long, requires = "cluster_signing_cert_file")]
     pub cluster_signing_key_file: Option<PathBuf>,
     /// How long signed certificates hold at most.
-    #[arg(long, default_value = "8760h0m0s", value_parser = duration::parse)]
+    #[arg(long, default_value = "8760h0m0s", value_parser = duration)]
     pub cluster_signing_duration: Duration,
     /// How long controllers may take to end.
-    #[arg(long, default_value = "10s", value_parser = duration::parse)]
+    #[arg(long, default_value = "10s", value_parser = duration)]
     pub controller_shutdown_timeout: Duration,
 }
 
@@ -216,4 +214,8 @@ impl Args {
 
 fn read(path: &PathBuf) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(|source| Error::File { path: path.display().to_string(), source })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    api::time::go_duration(text).ok_or_else(|| format!("invalid duration {text:?}"))
 }

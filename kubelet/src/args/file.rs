@@ -104,33 +104,7 @@ pub(super) struct CrashLoopBackOff {
 /// A duration as Go writes it: `1m30s`, `250ms`.
 fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-    go_duration(&text).map(Some).ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no duration")))
-}
-
-fn go_duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, tail) = rest.split_at(digits);
-        let unit = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, next) = tail.split_at(unit);
-        let seconds = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        total = total.checked_add(Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?)?;
-        rest = next;
-    }
-    (!text.is_empty()).then_some(total)
+    api::time::go_duration(&text).map(Some).ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no duration")))
 }
 
 pub(super) fn read(path: &Path) -> Result<File, Error> {
@@ -160,25 +134,6 @@ fn parse(text: &str) -> Result<File, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations() {
-        for (text, milliseconds) in [
-            ("0", Some(0)),
-            ("10s", Some(10_000)),
-            ("1m30s", Some(90_000)),
-            ("1.5h", Some(5_400_000)),
-            ("250ms", Some(250)),
-            ("", None),
-            ("10", None),
-            ("s", None),
-            ("1d", None),
-            ("-1s", None),
-            ("9999999999999999999s9999999999999999999s", None),
-        ] {
-            assert_eq!(go_duration(text), milliseconds.map(Duration::from_millis), "{text}");
-        }
-    }
 
     #[test]
     fn what_is_no_configuration_is_refused() {

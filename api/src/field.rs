@@ -199,10 +199,41 @@ fn with_detail(text: &str, detail: &str) -> String {
     if detail.is_empty() { text.to_owned() } else { format!("{text}: {detail}") }
 }
 
+/// A text in quotes as Go prints it with `%q`.
+pub fn go_quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => out.extend(['\\', letter]),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            letter if is_printable(letter) => out.push(letter),
+            letter => out.push_str(&match u32::from(letter) {
+                code @ ..0x80 => format!("\\x{code:02x}"),
+                code @ 0x80..0x1_0000 => format!("\\u{code:04x}"),
+                code => format!("\\U{code:08x}"),
+            }),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Behind another letter, the library escapes only what cannot be seen.
+fn is_printable(letter: char) -> bool {
+    letter.is_ascii_graphic() || letter == ' ' || ['.', letter].iter().collect::<String>().escape_debug().count() == 2
+}
+
 /// A value as upstream prints it in a field error: strings quoted, everything else as JSON.
 fn go_value(value: &Value) -> String {
     match value {
-        Value::String(text) => format!("{text:?}"),
+        Value::String(text) => go_quoted(text),
         Value::Null => "null".to_owned(),
         other => other.to_string(),
     }
@@ -220,6 +251,20 @@ mod tests {
         assert_eq!(first.child("name").to_string(), "spec.containers[0].name");
         let metadata = Path::ROOT.child("metadata");
         assert_eq!(metadata.child("labels").key("app").to_string(), "metadata.labels[app]");
+    }
+
+    #[test]
+    fn texts_are_quoted_as_go_quotes_them() {
+        for (text, expected) in [
+            ("a b", "\"a b\""),
+            ("\"\\'", "\"\\\"\\\\'\""),
+            ("\u{1}\u{7f}\n\u{b}", "\"\\x01\\x7f\\n\\v\""),
+            ("\u{e9}e\u{301}\u{65e5}", "\"\u{e9}e\u{301}\u{65e5}\""),
+            ("\u{85}\u{200b}\u{feff}", "\"\\u0085\\u200b\\ufeff\""),
+            ("\u{e0001}", "\"\\U000e0001\""),
+        ] {
+            assert_eq!(go_quoted(text), expected);
+        }
     }
 
     #[test]

@@ -161,8 +161,8 @@ pub fn write_event(out: &mut Vec<u8>, kind: &str, enveloped: &[u8]) {
 
 fn type_of(version: &str, kind: &str) -> Result<TypeId, EncodeError> {
     let unknown = || EncodeError::Kind { version: version.to_owned(), kind: kind.to_owned() };
-    // The discovery document of the core group names its kind alone, as upstream's does.
-    let said = if version.is_empty() && kind == "APIResourceList" { "v1" } else { version };
+    // The discovery documents of the core group name their kinds alone, as upstream's do.
+    let said = if version.is_empty() && matches!(kind, "APIVersions" | "APIResourceList") { "v1" } else { version };
     let parsed = crate::GroupVersion::parse(said).ok_or_else(unknown)?;
     // The objects' metadata alone is the same type in both versions of its group.
     let version = if parsed.group == "meta.k8s.io" { "v1" } else { &parsed.version };

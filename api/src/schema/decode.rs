@@ -12,7 +12,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::normal;
+use super::normal::{self, View};
 use super::scalar::{self, Problem, Token};
 use super::syntax;
 use super::table;
@@ -61,12 +61,13 @@ pub fn decode(text: &[u8], id: TypeId) -> Result<Decoded, DecodeError> {
     }
 }
 
-/// Decodes a tree as a type, fields in the order of their names.
+/// Decodes a tree as a type, fields in the order of their names, as it comes back from the store: empty lists and maps are
+/// gone.
 pub fn decode_value(value: Value, id: TypeId) -> Result<Decoded, DecodeError> {
-    decode_tree(value, Walk::default(), id)
+    decode_tree(value, Walk { view: View::Stored, ..Walk::default() }, id)
 }
 
-/// As [`decode_value`], of a tree that is still needed.
+/// Decodes a tree that is still needed, as [`decode`] does a text.
 pub(crate) fn decode_borrowed(value: &Value, id: TypeId) -> Result<Decoded, DecodeError> {
     decode_tree(value, Walk::default(), id)
 }
@@ -117,6 +118,7 @@ struct Walk {
     muted: u32,
     /// Speaks as upstream's converter of trees does.
     converts: bool,
+    view: View,
 }
 
 impl Walk {
@@ -401,7 +403,7 @@ fn read_object<'de, A: MapAccess<'de>>(walk: &mut Walk, of: &'static Type, mut e
         walk.owner = owner;
     }
     unknown.iter().for_each(|name| walk.problem("unknown", name));
-    Ok(Value::Object(normal::object(of, values)))
+    Ok(Value::Object(normal::object(of, values, walk.view)))
 }
 
 enum Key {

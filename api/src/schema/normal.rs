@@ -5,19 +5,30 @@ use serde_json::{Map, Value, json};
 use super::table;
 use super::types::{Field, Shape, Type};
 
+/// What a tree is to show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum View {
+    /// What a client has said: Go tells an empty list or map from an absent one, and writes it where it must be written.
+    #[default]
+    Said,
+    /// What comes back from the store: protobuf, in which upstream stores, knows no empty ones.
+    Stored,
+}
+
 /// Builds an object of the values that were read, in the order of the type's fields.
-pub(crate) fn object(of: &Type, values: Vec<Option<Value>>) -> Map<String, Value> {
+pub(crate) fn object(of: &Type, values: Vec<Option<Value>>, view: View) -> Map<String, Value> {
     let kept = of.fields.iter().zip(values).filter_map(|(field, value)| {
-        let value = self::field(field, value.filter(|value| !is_nothing(of, field, value)))?;
+        let value = self::field(field, value.filter(|value| !is_nothing(of, field, value, view)))?;
         Some((field.name.to_owned(), value))
     });
     kept.collect()
 }
 
-/// Null, and an empty list or map that goes through protobuf on its way to the store, which knows no empty ones.
-fn is_nothing(of: &Type, field: &Field, value: &Value) -> bool {
+/// Null, and in the store an empty list or map of a type that has a protobuf form.
+fn is_nothing(of: &Type, field: &Field, value: &Value, view: View) -> bool {
     let forgotten = !field.is_pointer() && matches!(field.shape, Shape::List { .. } | Shape::Map(_));
-    value.is_null() || (forgotten && of.id.starts_with("api.") && is_empty(&field.shape, value))
+    let through_protobuf = view == View::Stored && of.id.starts_with("api.");
+    value.is_null() || (forgotten && through_protobuf && is_empty(&field.shape, value))
 }
 
 /// The value that Go writes for a field; None leaves it out.
@@ -71,7 +82,7 @@ pub(crate) fn zero(shape: &Shape) -> Value {
         Shape::PropsOrBool => json!(false),
         Shape::Ref(id) => {
             let of = table().get(*id);
-            Value::Object(object(of, vec![None; of.fields.len()]))
+            Value::Object(object(of, vec![None; of.fields.len()], View::Said))
         }
         _ => Value::Null,
     }

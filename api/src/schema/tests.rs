@@ -62,6 +62,15 @@ fn absent_and_empty_values_become_what_go_writes() {
 }
 
 #[test]
+fn an_empty_list_is_kept_where_go_writes_it_until_it_is_stored() {
+    let node = table().type_of("storage.k8s.io", "v1", "CSINode").unwrap();
+    let said = decode(br#"{"metadata":{"finalizers":[]},"spec":{"drivers":[]}}"#, node).unwrap().value;
+    assert_eq!(said, json!({"metadata": {}, "spec": {"drivers": []}, "status": {}}));
+    let stored = decode_value(said, node).unwrap().value;
+    assert_eq!(stored, json!({"metadata": {}, "spec": {"drivers": null}, "status": {}}));
+}
+
+#[test]
 fn strict_problems_come_in_document_order() {
     let text = br#"{"spec":{"zoo":1,"containers":[{"name":"a","nme":2,"name":"b"}],"foo":{}},
         "metadata":{"labels":{"a":"b","a":"c"},"name":"x","name":"x"}}"#;

@@ -15,7 +15,7 @@ use store::{EmbeddedStore, Store};
 
 use crate::authenticate::{ServiceAccountSettings, TokenFile};
 use crate::config::{AdmissionSettings, AuthorizationMode, Config, KubeletClient, Listen};
-use crate::front::{LimitSettings, go_duration};
+use crate::front::LimitSettings;
 use crate::registry;
 
 pub use self::etcd::{EtcdArgs, MediaType};
@@ -376,7 +376,7 @@ fn file(flag: &'static str) -> impl FnOnce(pki::Error) -> Error {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    go_duration(text).ok_or_else(|| format!("{text:?} is no duration such as 1h30m"))
+    api::time::go_duration(text).ok_or_else(|| format!("{text:?} is no duration such as 1h30m"))
 }
 
 fn mode(text: &str) -> Result<AuthorizationMode, String> {

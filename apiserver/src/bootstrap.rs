@@ -14,8 +14,9 @@ use futures::StreamExt as _;
 use serde_json::json;
 
 use crate::config::Config;
+use crate::front::FLOW_CONDITIONS;
 use crate::health::Flag;
-use crate::objects::{Handle, Ref};
+use crate::objects::{Handle, Manager, Ref};
 use crate::server::Steps;
 
 use self::members::Members;
@@ -81,9 +82,10 @@ impl Bootstrap {
     async fn make_all(&self) -> Result<(), Status> {
         let mut recorded = by_kind(api::schema::recorded::bootstrap());
         let mut take = |kind: &str| recorded.remove(kind).unwrap_or_default();
-        self.ensure(take("Namespace"), &self.steps.namespaces).await?;
-        let roles = merge::aggregated(api::schema::recorded::rbac());
-        let (roles, classes) = (self.ensure(roles, &self.steps.roles), take("PriorityClass"));
+        let namespaces = take("Namespace").iter().map(bare).collect();
+        self.ensure(namespaces, &self.steps.namespaces).await?;
+        let roles = self.ensure(api::schema::recorded::rbac(), &self.steps.roles);
+        let classes = take("PriorityClass");
         let classes = self.ensure(classes, &self.steps.priority_classes);
         let flows = self.ensure(api::schema::recorded::flow_control(), &self.steps.flow_control);
         let ranges = self.ensure(vec![self.service_cidr()], &self.steps.service_cidr);
@@ -141,29 +143,31 @@ impl Bootstrap {
         };
         let objects = self.objects.get();
         let Some(found) = objects.get(reference) else {
-            let status = wanted.get("status").cloned();
-            return match objects.create(reference, wanted.clone()).await {
-                Ok(made) => self.set_status(reference, made, status).await,
+            return match objects.create(reference, wanted.clone(), manager(kind)).await {
+                Ok(_) => self.set_status(reference, &wanted).await,
                 Err(error) if error.reason == Reason::AlreadyExists => Ok(()),
                 Err(error) => Err(error),
             };
         };
         match merge::updated(kind, &found, &wanted) {
             None => Ok(()),
-            Some(changed) => objects.update(reference, "", changed).await.map(drop),
+            Some(changed) => objects.update(reference, "", changed, manager(kind)).await.map(drop),
         }
     }
 
-    /// The status is not part of a creation where the kind has one of its own.
-    async fn set_status(&self, reference: Ref<'_>, mut made: Value, status: Option<Value>) -> Result<(), Status> {
-        let Some(status) = status.filter(|_| made.get("status").is_none_or(is_empty)) else {
-            return Ok(());
+    /// The status is not part of a creation where another part of the server keeps it.
+    async fn set_status(&self, reference: Ref<'_>, wanted: &Value) -> Result<(), Status> {
+        let keeper = match reference.resource {
+            "flowschemas" => FLOW_CONDITIONS,
+            "servicecidrs" => Manager("kubernetes-service-cidr-controller"),
+            _ => return Ok(()),
         };
-        made["status"] = with_times(status);
-        match self.objects.get().update(reference, "status", made).await {
-            Err(error) if error.reason == Reason::Conflict => Ok(()),
-            outcome => outcome.map(drop),
-        }
+        let Some(status) = wanted.get("status") else { return Ok(()) };
+        let config = json!({
+            "apiVersion": wanted.get("apiVersion"), "kind": wanted.get("kind"),
+            "metadata": {"name": reference.name}, "status": with_times(status.clone()),
+        });
+        self.objects.get().apply(reference, "status", config, keeper).await.map(drop)
     }
 
     fn service_cidr(&self) -> Value {
@@ -231,8 +235,18 @@ impl Bootstrap {
     }
 }
 
-fn is_empty(value: &Value) -> bool {
-    value.as_object().is_none_or(serde_json::Map::is_empty)
+/// The object's name alone: the rest is filled in, and nobody owns it.
+fn bare(object: &Value) -> Value {
+    let name = meta::name(object);
+    json!({"apiVersion": object.get("apiVersion"), "kind": object.get("kind"), "metadata": {"name": name}})
+}
+
+/// Who makes and updates objects of a kind.
+fn manager(kind: &str) -> Manager {
+    match kind {
+        "FlowSchema" | "PriorityLevelConfiguration" => Manager("api-priority-and-fairness-config-producer-v1"),
+        _ => Manager::SERVER,
+    }
 }
 
 /// Recorded conditions have lost their times.

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sha2::{Digest as _, Sha512};
 
 use crate::answer::{self, Body, Response};
-use crate::negotiate::{Format, Style};
+use crate::negotiate::{self, Format, Offer, Style};
 
 const MEDIA_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
@@ -93,6 +93,10 @@ impl Discovery {
             Some(Form::Protobuf) => {
                 answer::value(StatusCode::OK, legacy, Style { format: Format::Protobuf, pretty: false })
             }
+            None if !negotiate::is_answerable(headers) && !is_of_group(path) => {
+                let offer = Offer { table: false, stream: false, list: false };
+                answer::refuse(&negotiate::no_representation(offer), pretty)
+            }
             None => {
                 let message = format!("only the following media types are accepted: {MEDIA_TYPES}");
                 answer::refuse(&Status::new(Reason::NotAcceptable, message), pretty)
@@ -128,6 +132,11 @@ impl Document {
         }
         response
     }
+}
+
+/// The list of groups and each group have another handler than the documents of versions.
+fn is_of_group(path: &str) -> bool {
+    path.strip_prefix("/apis").is_some_and(|rest| rest.matches('/').count() <= 1)
 }
 
 fn yaml(value: &Value) -> Response {

@@ -8,6 +8,7 @@
 //! Architecture invariant: no other way leads to a route. A connection and an in-process client differ in one point only:
 //! where the identity comes from.
 
+mod dangling;
 mod flow;
 mod headers;
 mod impersonate;
@@ -29,11 +30,11 @@ use crate::metrics::Metrics;
 use crate::negotiate::{self, Style};
 use crate::request::{self, Context, Target, User, Verb, Warnings};
 
+pub(crate) use self::dangling::{FLOW_CONDITIONS, keep as keep_flow_conditions};
 use self::flow::Flow;
 pub use self::flow::Flows;
 pub use self::inflight::{Limits, Settings as LimitSettings};
 pub use self::route::Routes;
-pub(crate) use self::timeout::go_duration;
 
 /// Where a request's identity comes from.
 #[derive(Clone, Debug)]

@@ -162,8 +162,14 @@ pub fn accept(headers: &HeaderMap, pretty: bool, offer: Offer) -> Result<Accept,
     Ok(chosen)
 }
 
+/// The client accepts some type that the server has heard of.
+pub fn is_answerable(headers: &HeaderMap) -> bool {
+    let header = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    header.is_empty() || clauses(header).iter().any(Clause::is_known)
+}
+
 /// 406 for media types that nobody has heard of.
-fn no_representation(offer: Offer) -> Status {
+pub(crate) fn no_representation(offer: Offer) -> Status {
     let streams = if offer.stream || offer.list { format!(", {STREAM_TYPES}") } else { String::new() };
     let message = format!("406: Not Acceptable\n\nAvailable representations: {MEDIA_TYPES}{streams}");
     Status::new(Reason::NotAcceptable, message).with_details(api::status::Details::default())

@@ -76,13 +76,31 @@ pub trait Objects: Send + Sync + 'static {
     ///
     /// # Errors
     /// As for a client.
-    async fn create(&self, collection: Ref<'_>, object: Value) -> Result<Value, Status>;
+    async fn create(&self, collection: Ref<'_>, object: Value, manager: Manager) -> Result<Value, Status>;
 
     /// Replaces an object through the pipeline, as [`system`]. The subresource is empty for the object itself.
     ///
     /// # Errors
     /// As for a client.
-    async fn update(&self, object: Ref<'_>, subresource: &str, value: Value) -> Result<Value, Status>;
+    async fn update(&self, object: Ref<'_>, subresource: &str, value: Value, manager: Manager)
+    -> Result<Value, Status>;
+
+    /// Applies a configuration by force through the pipeline, as [`system`]. The subresource is empty for the object
+    /// itself, which is then created when it is missing.
+    ///
+    /// # Errors
+    /// As for a client.
+    async fn apply(&self, object: Ref<'_>, subresource: &str, config: Value, manager: Manager)
+    -> Result<Value, Status>;
+}
+
+/// The name under which a part of the server owns the fields that it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manager(pub &'static str);
+
+impl Manager {
+    /// The server at large.
+    pub const SERVER: Self = Self("kube-apiserver");
 }
 
 /// An [`Objects`] that is filled in once the registry stands.

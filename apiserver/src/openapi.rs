@@ -1,9 +1,9 @@
-//! OpenAPI v3, built from the schema table when it is asked for.
+//! OpenAPI v3 and v2, built from the schema table when they are asked for.
 //!
 //! - [`index`] answers `/openapi/v3`: every document with a hash of its content;
 //! - [`document`] answers `/openapi/v3/<path>`: a request that names the hash of the content may be kept for ever,
 //!   one that names another hash is sent on to the right one;
-//! - [`v2`] says that OpenAPI v2 is not here yet.
+//! - [`v2`] answers `/openapi/v2`: the same in one document, as JSON. Its protobuf form is not here.
 //!
 //! The documents hold what kubectl and other clients read: component schemas with kinds, list and patch extensions,
 //! defaults, enumerations and descriptions; paths with every verb, its query parameters and its kind. A document is
@@ -18,14 +18,14 @@ mod paths;
 mod schemas;
 mod serve;
 mod text;
+mod v2;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use api::schema::{Version, table};
-use api::{Reason, Status};
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
 
 use self::descriptions::Descriptions;
@@ -33,6 +33,9 @@ use self::schemas::Components;
 use self::text::Entries;
 
 pub use self::serve::answer;
+
+const OPENID_CONFIGURATION: &str = ".well-known/openid-configuration";
+const KEY_SET: &str = "openid/v1/jwks";
 
 /// How long a client may keep a document that it asked for by hash, in seconds.
 pub const KEEP_SECONDS: u64 = 365 * 24 * 3600;
@@ -93,11 +96,6 @@ pub fn document(path: &str, hash: Option<&str>) -> Answer {
     }
 }
 
-/// The answer of `/openapi/v2`, which has no document yet.
-pub fn v2() -> Status {
-    Status::new(Reason::NotFound, "OpenAPI v2 is not served; the documents are below /openapi/v3")
-}
-
 fn url(path: &str, hash: &str) -> String {
     format!("/openapi/v3/{path}?hash={hash}")
 }
@@ -113,7 +111,7 @@ fn hashes() -> &'static BTreeMap<String, String> {
 
 /// Every document that there is.
 fn document_paths() -> Vec<String> {
-    let mut out = vec!["api".to_owned(), "apis".to_owned(), "version".to_owned()];
+    let mut out = ["api", "apis", "version", OPENID_CONFIGURATION, KEY_SET].map(str::to_owned).to_vec();
     for group in table().groups() {
         if !group.name.is_empty() {
             out.push(format!("apis/{}", group.name));
@@ -131,7 +129,15 @@ fn build(path: &str, descriptions: &Descriptions) -> Option<Document> {
     let mut components = Components::default();
     let parts: Vec<&str> = path.split('/').collect();
     let (paths, group) = match parts.as_slice() {
-        ["version"] => (paths::version(), ""),
+        ["version"] => (paths::version(&mut components), ""),
+        _ if path == OPENID_CONFIGURATION => {
+            let id = "getServiceAccountIssuerOpenIDConfiguration";
+            (paths::tokens(path, "WellKnown", id, "application/json"), "")
+        }
+        _ if path == KEY_SET => {
+            let id = "getServiceAccountIssuerOpenIDKeyset";
+            (paths::tokens(path, "openid", id, "application/jwk-set+json"), "")
+        }
         ["api"] => (paths::discovery(path, "core", "getCoreAPIVersions", "APIVersions", &mut components), ""),
         ["apis"] => (paths::discovery(path, "apis", "getAPIVersions", "APIGroupList", &mut components), ""),
         ["apis", group] => {
@@ -145,19 +151,25 @@ fn build(path: &str, descriptions: &Descriptions) -> Option<Document> {
     };
     let mut out = Entries::default();
     out.add("openapi", &json!("3.0.0"));
-    let release = api::schema::RELEASE.trim_start_matches('v');
-    out.add("info", &json!({"title": "Kubernetes", "version": release}));
+    out.add("info", &info());
     out.nest("paths", &paths);
     let mut parts_of = Entries::default();
-    parts_of.nest("schemas", &components.write(group, parts.get(2).copied(), descriptions));
-    parts_of.add(
-        "securitySchemes",
-        &json!({"BearerToken": {
-            "type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header",
-        }}),
-    );
+    if !components.is_empty() {
+        parts_of.nest("schemas", &components.write(group, parts.get(2).copied(), descriptions));
+    }
+    parts_of.add("securitySchemes", &security());
     out.nest("components", &parts_of);
     Some(Document::new(out))
+}
+
+fn info() -> Value {
+    json!({"title": "Kubernetes", "version": api::schema::RELEASE.trim_start_matches('v')})
+}
+
+fn security() -> Value {
+    json!({"BearerToken": {
+        "type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header",
+    }})
 }
 
 fn find(group: &str, version: &str) -> Option<&'static Version> {

@@ -76,7 +76,10 @@ impl Reviews {
         let accept = negotiate::accept(&parts.headers, pretty, Offer { table: false, list: false, stream: false })?;
         let format = negotiate::content(&parts.headers)?;
         let bytes = answer::read(body).await?;
-        let body = decode(&bytes, format, &kind, context)?;
+        let mut body = decode(&bytes, format, &kind, context)?;
+        if kind.kind == token::KIND {
+            token::default(&mut body);
+        }
         let asked = Asked { context, path, body };
         let answer = self.ask(asked, &kind).await?;
         Ok(answer::value(StatusCode::CREATED, &answer, accept.style()))

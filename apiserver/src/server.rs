@@ -23,7 +23,7 @@ use crate::bootstrap::Bootstrap;
 use crate::config::{AuthorizationMode, Config, Listen};
 use crate::connect::Connects;
 use crate::discovery::Discovery;
-use crate::front::{Flows, Front, Limits, Routes};
+use crate::front::{Flows, Front, Limits, Routes, keep_flow_conditions};
 use crate::health::{Check, Flag, Health};
 use crate::metrics::Metrics;
 use crate::objects::{self, Handle};
@@ -127,6 +127,7 @@ impl Server {
         followers.rbac.follow(handle.get(), &tasks);
         followers.node.follow(handle.get(), &tasks);
         followers.flows.follow(handle.get(), &tasks);
+        keep_flow_conditions(handle.clone(), &tasks);
         let steps = Steps::default();
         let bootstrap = Bootstrap::new(&config, handle.clone(), steps.clone());
         let health = health(config.store.clone(), &followers.rbac, &steps, &drain);

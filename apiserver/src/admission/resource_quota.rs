@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use self::check::{Charge, Quota};
 use super::{Attributes, Operation, Plugin};
-use crate::objects::{Handle, Objects, Ref};
+use crate::objects::{Handle, Manager, Objects, Ref};
 
 const RESOURCE: &str = "resourcequotas";
 /// How often a charge is tried again after somebody else has changed a quota.
@@ -209,7 +209,7 @@ async fn write(objects: &dyn Objects, namespace: &str, before: &[Quota], after: 
     for quota in after.iter().zip(before).filter(|(after, before)| after.used != before.used).map(|(after, _)| after) {
         let changed: Value = quota.charged_tree();
         let object = Ref::namespaced("", RESOURCE, namespace, &quota.name);
-        if let Err(status) = objects.update(object, "status", changed).await {
+        if let Err(status) = objects.update(object, "status", changed, Manager::SERVER).await {
             failed.push((quota.name.clone(), status));
         }
     }

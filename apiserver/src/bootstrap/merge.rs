@@ -9,43 +9,6 @@ use serde_json::json;
 const RBAC_AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 const FLOW_AUTO_UPDATE: &str = "apf.kubernetes.io/autoupdate-spec";
 
-/// Fills the rules of aggregated roles from the roles beside them, so that they mean something from the first moment. Their
-/// controller takes over from there.
-pub(super) fn aggregated(roles: Vec<Value>) -> Vec<Value> {
-    let sources = roles.clone();
-    let fill = |mut role: Value| {
-        // Aggregated roles are sources of others: `admin` holds what `edit` holds.
-        let rules = collected(&role, &sources, 0);
-        if !rules.is_empty() {
-            role["rules"] = json!(rules);
-        }
-        role
-    };
-    roles.into_iter().map(fill).collect()
-}
-
-/// Roles aggregate roles that aggregate roles, and no deeper.
-const AGGREGATION_DEPTH: usize = 4;
-
-fn collected(role: &Value, sources: &[Value], depth: usize) -> Vec<Value> {
-    let selectors = role.pointer("/aggregationRule/clusterRoleSelectors").and_then(Value::as_array);
-    let Some(selectors) = selectors.filter(|_| depth < AGGREGATION_DEPTH) else {
-        return role.get("rules").and_then(Value::as_array).cloned().unwrap_or_default();
-    };
-    let selectors: Vec<_> =
-        selectors.iter().filter_map(|s| api::selector::LabelSelector::from_object(s).ok()).collect();
-    let mut rules: Vec<Value> = Vec::new();
-    let is_meant = |source: &&Value| {
-        meta::name(source) != meta::name(role) && selectors.iter().any(|selector| selector.matches_object(source))
-    };
-    for rule in sources.iter().filter(is_meant).flat_map(|source| collected(source, sources, depth + 1)) {
-        if !rules.contains(&rule) {
-            rules.push(rule);
-        }
-    }
-    rules
-}
-
 /// The object as it should be; None when it is.
 pub(super) fn updated(kind: &str, found: &Value, wanted: &Value) -> Option<Value> {
     let is_protected = |key: &str| meta::annotation(found, key) == Some("false");
@@ -102,9 +65,6 @@ fn role(found: &Value, wanted: &Value) -> Value {
     if wanted.get("aggregationRule").is_some() {
         // The rules of an aggregated role are its controller's.
         changed["aggregationRule"] = wanted["aggregationRule"].clone();
-        if changed.get("rules").and_then(Value::as_array).is_none_or(Vec::is_empty) {
-            changed["rules"] = wanted["rules"].clone();
-        }
         return changed;
     }
     if let Some(root) = changed.as_object_mut() {
@@ -161,13 +121,15 @@ mod tests {
     }
 
     #[test]
-    fn aggregated_roles_start_with_their_rules() {
-        let roles = aggregated(api::schema::recorded::rbac());
-        let of = |name: &str| {
-            let role = roles.iter().find(|role| role["kind"] == "ClusterRole" && meta::name(role) == name).unwrap();
-            role["rules"].as_array().unwrap().len()
-        };
-        assert!(of("view") > 5 && of("edit") > of("view") && of("admin") > of("edit"));
+    fn the_rules_of_an_aggregated_role_are_its_controllers() {
+        let rule = json!({"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]});
+        let mut found = role_with(json!([{"verbs": ["get"]}]));
+        found["aggregationRule"] = rule.clone();
+        let wanted = json!({"metadata": {"name": "r"}, "aggregationRule": rule, "rules": null});
+        assert_eq!(updated("ClusterRole", &found, &wanted), None);
+        found["aggregationRule"] = json!({});
+        let changed = updated("ClusterRole", &found, &wanted).unwrap();
+        assert_eq!((&changed["aggregationRule"], &changed["rules"]), (&rule, &json!([{"verbs": ["get"]}])));
     }
 
     #[test]

@@ -67,6 +67,9 @@ impl Routes {
     }
 
     async fn resource(&self, context: Context, path: &ResourcePath, request: Request, pretty: bool) -> Response {
+        if !path.group.is_empty() && api::schema::table().group(&path.group).is_none() {
+            return not_found();
+        }
         if path.verb == Verb::Proxy {
             // The proxies below /api/V/proxy/ are gone since long.
             return answer::refuse(&Status::unknown_path(), pretty);
@@ -93,7 +96,7 @@ impl Routes {
         }
         let found = match self.document(path, request.headers(), pretty) {
             Some(answer) => Some(answer),
-            None => openapi::answer(path, context.param("hash"), request.headers(), pretty).await,
+            None => openapi::answer(path, context.param("hash"), request.headers()).await,
         };
         match found {
             Some(answer) if matches!(*request.method(), Method::GET | Method::HEAD) => answer,

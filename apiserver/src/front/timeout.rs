@@ -35,7 +35,7 @@ pub(super) fn of(context: &Context, long_running: bool) -> Result<Option<Duratio
     let invalid = || {
         Status::bad_request(format!("invalid timeout specified in the request URL - time: invalid duration {text:?}"))
     };
-    let asked = go_duration(text).ok_or_else(invalid)?;
+    let asked = api::time::go_duration(text).ok_or_else(invalid)?;
     let asked = if asked.is_zero() { REQUEST_TIMEOUT } else { asked };
     Ok(Some(asked.min(REQUEST_TIMEOUT)))
 }
@@ -44,31 +44,4 @@ pub(super) fn of(context: &Context, long_running: bool) -> Result<Option<Duratio
 pub(super) fn exceeded() -> Status {
     let message = "Timeout: request did not complete within the allotted timeout";
     Status::new(Reason::Timeout, message).with_details(api::status::Details::default())
-}
-
-/// A duration as Go writes it: `1m30s`, `500ms`, `0`.
-pub(crate) fn go_duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut rest = text;
-    let mut total = 0.0_f64;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|at| *at > 0)?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let seconds = match &rest[..unit] {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        total += number * seconds;
-        rest = &rest[unit..];
-    }
-    (!text.is_empty()).then(|| Duration::try_from_secs_f64(total).ok()).flatten()
 }

@@ -13,10 +13,15 @@ const PATCHES: [PatchType; 4] = [PatchType::Apply, PatchType::Json, PatchType::M
 const ALL_METHODS: [&str; 7] = ["get", "put", "post", "delete", "options", "head", "patch"];
 
 /// `/version`.
-pub(super) fn version() -> Entries {
+pub(super) fn version(components: &mut Components) -> Entries {
     let operation = Operation::new("get", "version", "getCodeVersion".to_owned());
-    let operation = operation.answers_as(&["200"], &["application/json"], json!({"type": "object"}));
-    single("/version/", operation)
+    single("/version/", operation.answers_as(&["200"], &["application/json"], components.version()))
+}
+
+/// A document about the keys of service accounts' tokens.
+pub(super) fn tokens(path: &str, tag: &str, id: &str, media_type: &str) -> Entries {
+    let operation = Operation::new("get", tag, id.to_owned());
+    single(&format!("/{path}/"), operation.answers_as(&["200"], &[media_type], json!({"type": "string"})))
 }
 
 /// A document of discovery with one path.

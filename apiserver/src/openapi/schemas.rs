@@ -9,6 +9,11 @@ use super::descriptions::Descriptions;
 use super::text::Entries;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
+const VERSION: &str = "apimachinery.pkg.version.Info";
+/// What `/version` always says, and what it says of a server that plays an older one.
+const ALWAYS: [&str; 9] =
+    ["major", "minor", "gitVersion", "gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"];
+const EMULATED: [&str; 4] = ["emulationMajor", "emulationMinor", "minCompatibilityMajor", "minCompatibilityMinor"];
 
 /// The schemas that a document refers to, collected while its paths are written.
 #[derive(Default)]
@@ -16,6 +21,7 @@ pub(super) struct Components {
     types: BTreeSet<TypeId>,
     scalars: BTreeSet<&'static str>,
     patch: bool,
+    version: bool,
 }
 
 impl Components {
@@ -35,6 +41,17 @@ impl Components {
     pub(super) fn patch(&mut self) -> Value {
         self.patch = true;
         reference(&format!("{META}Patch"))
+    }
+
+    /// A reference to the type of `/version`, which is no kind.
+    pub(super) fn version(&mut self) -> Value {
+        self.version = true;
+        reference(&format!("io.k8s.{VERSION}"))
+    }
+
+    /// True while nothing is referred to.
+    pub(super) fn is_empty(&self) -> bool {
+        self.types.is_empty() && self.scalars.is_empty() && !self.patch && !self.version
     }
 
     fn reach(&mut self, id: TypeId) {
@@ -79,8 +96,20 @@ impl Components {
             let (own, _) = descriptions.of(&format!("{}Patch", META.trim_start_matches("io.k8s.")));
             out.add(&format!("{META}Patch"), &described(json!({"type": "object"}), own));
         }
+        if self.version {
+            out.add(&format!("io.k8s.{VERSION}"), &version_info(descriptions));
+        }
         out
     }
+}
+
+fn version_info(descriptions: &Descriptions) -> Value {
+    let (own, mut texts) = descriptions.of(VERSION);
+    let always = ALWAYS.map(|name| (name, json!({"type": "string", "default": ""})));
+    let all = always.into_iter().chain(EMULATED.map(|name| (name, json!({"type": "string"}))));
+    let properties: Map<String, Value> =
+        all.map(|(name, schema)| (name.to_owned(), described(schema, texts.remove(name)))).collect();
+    described(json!({"type": "object", "properties": properties, "required": ALWAYS}), own)
 }
 
 fn reference(name: &str) -> Value {

@@ -10,14 +10,14 @@ use super::{Answer, Document, KEEP_SECONDS};
 use crate::answer::{self, Response};
 
 const ROOT: &str = "/openapi/v3";
+const V2: &str = "/openapi/v2";
 
 /// Answers a path below `/openapi`; None for every other path. `hash` is the query parameter of that name.
 ///
 /// Documents are built on a blocking thread.
-pub async fn answer(path: &str, hash: Option<&str>, headers: &HeaderMap, pretty: bool) -> Option<Response> {
-    let rest = path.strip_prefix("/openapi/")?;
-    if rest == "v2" || rest.starts_with("v2/") {
-        return Some(answer::refuse(&super::v2(), pretty));
+pub async fn answer(path: &str, hash: Option<&str>, headers: &HeaderMap) -> Option<Response> {
+    if path == V2 {
+        return Some(whole(headers).await);
     }
     let rest = path.strip_prefix(ROOT)?.trim_matches('/').to_owned();
     let wanted = hash.map(str::to_owned);
@@ -33,12 +33,32 @@ pub async fn answer(path: &str, hash: Option<&str>, headers: &HeaderMap, pretty:
             if is_index { without_validator(answer) } else { answer }
         }
         Ok(Answer::Redirect(to)) => redirect(&to),
-        Ok(Answer::NotFound) => nothing(),
-        Err(error) => {
-            tracing::error!(%error, path, "building an OpenAPI document failed");
-            answer::text(StatusCode::INTERNAL_SERVER_ERROR, "building the document failed\n")
-        }
+        Ok(Answer::NotFound) => empty(StatusCode::NOT_FOUND),
+        Err(error) => failed(path, &error),
     })
+}
+
+/// The document of v2.
+async fn whole(headers: &HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media = |clause: &str| clause.split(';').next().unwrap_or_default().trim().to_owned();
+    let is_json = |clause: &str| matches!(media(clause).as_str(), "" | "*/*" | "application/*" | "application/json");
+    if !accept.split(',').any(is_json) {
+        return empty(StatusCode::NOT_ACCEPTABLE);
+    }
+    match tokio::task::spawn_blocking(super::v2::document).await {
+        Ok(document) => {
+            let mut answer = send(&document, false, "application/json", headers);
+            answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding, Accept"));
+            answer
+        }
+        Err(error) => failed(V2, &error),
+    }
+}
+
+fn failed(path: &str, error: &tokio::task::JoinError) -> Response {
+    tracing::error!(%error, path, "building an OpenAPI document failed");
+    answer::text(StatusCode::INTERNAL_SERVER_ERROR, "building the document failed\n")
 }
 
 fn send(document: &Document, immutable: bool, content_type: &'static str, headers: &HeaderMap) -> Response {
@@ -101,8 +121,8 @@ fn without_validator(mut response: Response) -> Response {
     response
 }
 
-fn nothing() -> Response {
-    let mut response = answer::text(StatusCode::NOT_FOUND, "");
+fn empty(code: StatusCode) -> Response {
+    let mut response = answer::text(code, "");
     response.headers_mut().remove(header::CONTENT_TYPE);
     response
 }

@@ -102,7 +102,7 @@ impl Call<'_> {
             Some((Transform::PartialList, _)) => Err(self.not_a_list()),
             Some((Transform::Table, version)) => {
                 let layout = self.layout(version, &self.endpoint.table.columns)?;
-                let meta = json!({ "resourceVersion": api::meta::resource_version(&stored) });
+                let meta = table_meta(&stored);
                 let row = layout.row(self.endpoint, stored);
                 Ok(self.value(code, &layout.table(meta, vec![row], true)))
             }
@@ -119,7 +119,7 @@ impl Call<'_> {
                 let subresource = self.endpoint.table.subresource(&self.path.subresource);
                 let columns = subresource.map_or(&[][..], |subresource| &subresource.columns);
                 let layout = self.layout(version, columns)?;
-                let meta = json!({ "resourceVersion": api::meta::resource_version(&part) });
+                let meta = table_meta(&part);
                 let cells = special::part_cells(&part, self.context.now);
                 let row = json!({ "cells": cells, "object": layout.object(part) });
                 Ok(self.value(code, &layout.table(meta, vec![row], true)))
@@ -262,6 +262,14 @@ impl Iterator for Pieces {
             self.next += 1;
         }
         Some(out.into())
+    }
+}
+
+/// `metadata` of a table of one object, which has no version when nothing is stored.
+fn table_meta(object: &Value) -> Value {
+    match api::meta::resource_version(object) {
+        "" => json!({}),
+        version => json!({ "resourceVersion": version }),
     }
 }
 

@@ -57,6 +57,7 @@ impl Token {
             };
             invalid(&format!("illegal base64 data at input byte {at}"))
         })?;
+        api::schema::check_syntax(&bytes).map_err(|error| invalid(&error))?;
         let token: Self = serde_json::from_slice(&bytes).map_err(|error| invalid(&error.to_string()))?;
         if token.version != VERSION {
             let text = format!("server does not recognize this encoded version {}", token.version);

@@ -17,7 +17,7 @@ use super::resource::Endpoint;
 use super::special;
 use super::update::{Change, Create, Outcome};
 use super::write::{self, Written};
-use super::yaml;
+use super::yaml::{self, Configuration};
 use crate::answer::{self, Request, Response};
 use crate::negotiate::{self, Accept, Format, Offer};
 use crate::request::{Context, ResourcePath, Verb};
@@ -33,19 +33,15 @@ impl Registry {
         let (parts, body) = request.into_parts();
         let offer = Offer { table: true, stream: path.verb == Verb::Watch, list: path.verb == Verb::List };
         let Some(endpoint) = self.endpoint(&path.group, &path.version, &path.resource) else {
-            if let Some(table) = schema::table().resource(&path.group, &path.version, &path.resource)
-                && !table.deprecation.is_empty()
-            {
-                context.warnings.add(table.deprecation);
+            if let Some(table) = schema::table().resource(&path.group, &path.version, &path.resource) {
+                warn_of_age(context, path, table, &parts.headers);
             }
             let offer = Offer { table: path.verb != Verb::Create, ..offer };
             let accept = negotiate::accept(&parts.headers, pretty, offer)?;
             return special::unstored(self, (context, path), accept, &parts.headers, body).await;
         };
         check_verb(endpoint, path)?;
-        if !endpoint.table.deprecation.is_empty() {
-            context.warnings.add(endpoint.table.deprecation);
-        }
+        warn_of_age(context, path, endpoint.table, &parts.headers);
         let accept = negotiate::accept(&parts.headers, pretty, offer)?;
         let call = Call { registry: self, endpoint, context, path, accept };
         match path.verb {
@@ -72,6 +68,17 @@ impl Registry {
     ) -> Call<'a> {
         let accept = Accept { format: Format::Json, pretty: false, transform: None };
         Call { registry: self, endpoint, context, path, accept }
+    }
+}
+
+/// Says that a resource is deprecated, unless the request is refused for its media types alone, before any handler.
+fn warn_of_age(context: &Context, path: &ResourcePath, table: &schema::Resource, headers: &HeaderMap) {
+    if table.deprecation.is_empty() {
+        return;
+    }
+    let is_read = path.verb != Verb::Patch || patch_type(&negotiate::media_type(headers)).is_ok();
+    if is_read && negotiate::is_answerable(headers) {
+        context.warnings.add(table.deprecation);
     }
 }
 
@@ -171,13 +178,22 @@ impl Call<'_> {
         let options = WriteOptions::read_apply(self.context)?;
         let shape = self.shape();
         let config = yaml::configuration(body)?;
-        let applied = |current: Option<&Current<'_>>| self.applied(&shape, current, &config, &options);
+        let outcome = self.apply_configuration(&shape, &config, &options).await?;
+        self.changed(&shape, &outcome)
+    }
+
+    /// Applies a configuration to the object of this request's path.
+    pub(crate) async fn apply_configuration(
+        &self,
+        shape: &Shape,
+        config: &Configuration,
+        options: &WriteOptions,
+    ) -> Result<Outcome, Status> {
+        let applied = |current: Option<&Current<'_>>| self.applied(shape, current, config, options);
         let make = |current: &Current<'_>| applied(Some(current));
         let create = || applied(None);
-        let create = Create::Applied(&create);
-        let change = Change { make: &make, uid: None, create, options: &options };
-        let outcome = self.update_object(&change).await?;
-        self.changed(&shape, &outcome)
+        let change = Change { make: &make, uid: None, create: Create::Applied(&create), options };
+        self.update_object(&change).await
     }
 
     /// The stored object with what was served of it changed, and who owns what then.

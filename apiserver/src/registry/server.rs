@@ -15,7 +15,8 @@ use super::object::Stored;
 use super::options::{DeleteOptions, WriteOptions};
 use super::resource::{Collection, Endpoint};
 use super::update;
-use crate::objects::{self, Change, Objects, Ref};
+use super::yaml::Configuration;
+use crate::objects::{self, Change, Manager, Objects, Ref};
 use crate::request::{Context, ResourcePath, Target, Verb, Warnings};
 
 impl Registry {
@@ -79,23 +80,29 @@ impl Objects for Registry {
             .boxed()
     }
 
-    async fn create(&self, collection: Ref<'_>, object: Value) -> Result<Value, Status> {
+    async fn create(&self, collection: Ref<'_>, object: Value, manager: Manager) -> Result<Value, Status> {
         let endpoint = self.own(collection.group, collection.resource)?;
         let path = path(endpoint, Ref { name: "", ..collection }, "", Verb::Create);
         let context = context(&path);
         let call = self.call(endpoint, &context, &path);
         let mut object = object;
         let given = fields::take_given(&mut object, b"");
-        let written = call.create_object(object, &given, &WriteOptions::default()).await?;
+        let written = call.create_object(object, &given, &options(manager)).await?;
         endpoint.collection.tree(&written.raw, written.revision)
     }
 
-    async fn update(&self, object: Ref<'_>, subresource: &str, value: Value) -> Result<Value, Status> {
+    async fn update(
+        &self,
+        object: Ref<'_>,
+        subresource: &str,
+        value: Value,
+        manager: Manager,
+    ) -> Result<Value, Status> {
         let endpoint = self.own(object.group, object.resource)?;
         let path = path(endpoint, object, subresource, Verb::Update);
         let context = context(&path);
         let call = self.call(endpoint, &context, &path);
-        let options = WriteOptions::default();
+        let options = options(manager);
         let shape = call.shape();
         let mut value = value;
         let given = fields::take_given(&mut value, b"");
@@ -109,6 +116,27 @@ impl Objects for Registry {
         let outcome = call.update_object(&change).await?;
         endpoint.collection.tree(&outcome.written.raw, outcome.written.revision)
     }
+
+    async fn apply(
+        &self,
+        object: Ref<'_>,
+        subresource: &str,
+        config: Value,
+        manager: Manager,
+    ) -> Result<Value, Status> {
+        let endpoint = self.own(object.group, object.resource)?;
+        let path = path(endpoint, object, subresource, Verb::Patch);
+        let context = context(&path);
+        let call = self.call(endpoint, &context, &path);
+        let options = WriteOptions { applies: true, force: true, ..options(manager) };
+        let config = Configuration { tree: config, repeated: None };
+        let outcome = call.apply_configuration(&call.shape(), &config, &options).await?;
+        endpoint.collection.tree(&outcome.written.raw, outcome.written.revision)
+    }
+}
+
+fn options(manager: Manager) -> WriteOptions {
+    WriteOptions { field_manager: manager.0.to_owned(), ..WriteOptions::default() }
 }
 
 fn path(endpoint: &Endpoint, object: Ref<'_>, subresource: &str, verb: Verb) -> ResourcePath {

@@ -2,6 +2,7 @@
 
 use api::{GroupVersionKind, Status, Value};
 
+mod reader;
 #[cfg(test)]
 mod tests;
 mod weight;
@@ -12,7 +13,7 @@ const SUMMARY_BYTES: usize = 30;
 /// Reads a body of a request, with its aliases followed when not too much comes of them.
 pub(crate) fn read(body: &[u8]) -> Result<Value, serde_yaml_ng::Error> {
     weight::check(body)?;
-    serde_yaml_ng::from_slice(body)
+    reader::read(body)
 }
 
 /// The same document as JSON.
@@ -42,8 +43,6 @@ pub(crate) fn configuration(body: &[u8]) -> Result<Configuration, Status> {
 fn configured(body: &[u8]) -> Result<Value, Status> {
     let tree = read(body).map_err(|error| {
         let what = words(&error.to_string());
-        // The scanner does not count the first line.
-        let what = what.strip_prefix("line 1: ").unwrap_or(&what);
         Status::bad_request(format!("error encoding patch: yaml: {what}"))
     })?;
     match tree {
@@ -64,14 +63,23 @@ fn configured(body: &[u8]) -> Result<Value, Status> {
     }
 }
 
-/// The library's `WHAT at line N column M, while ...` as Go's `line N: WHAT`, which counts from the line before.
+/// The library's `WHAT at line N column M, while CONTEXT at line N column M` as Go's `line N: WHAT`. Go counts lines from
+/// zero, tells the context's when that is not the first, tells none when both are, and adds one where the scanner and not
+/// the parser fails.
 fn words(error: &str) -> String {
     if error.contains(weight::EXCESS) {
         return weight::EXCESS.to_owned();
     }
     let Some((what, place)) = error.split_once(" at line ") else { return error.to_owned() };
-    let line: usize = place.split(' ').next().and_then(|line| line.parse().ok()).unwrap_or(1);
-    format!("line {}: {what}", line.saturating_sub(1).max(1))
+    let (problem, context) = place.split_once(", while ").unwrap_or((place, ""));
+    let line = |place: &str| place.split(' ').next().and_then(|line| line.parse::<usize>().ok()).unwrap_or(1) - 1;
+    let (problem, of_context) = (line(problem), context.split_once(" at line ").map_or(0, |(_, place)| line(place)));
+    let of_parser = context.starts_with("parsing ") || what.starts_with("did not find expected <document start>");
+    let told = if of_context == 0 { problem } else { of_context };
+    if told == 0 {
+        return what.to_owned();
+    }
+    format!("line {}: {what}", told + usize::from(!of_parser))
 }
 
 fn summary(body: &[u8]) -> String {

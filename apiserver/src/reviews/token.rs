@@ -11,7 +11,7 @@ use super::{AUTHENTICATION, Asked, Reviews, text, texts};
 use crate::authenticate::Bound;
 use crate::objects::Ref;
 
-const KIND: &str = "TokenRequest";
+pub(super) const KIND: &str = "TokenRequest";
 const DEFAULT_SECONDS: i64 = 60 * 60;
 const MIN_SECONDS: i64 = 10 * 60;
 const MAX_SECONDS: i64 = 1 << 32;
@@ -58,15 +58,10 @@ impl Reviews {
         meta::set(body, "namespace", meta::namespace(account).into());
         meta::set(body, "uid", uid.into());
         meta::set(body, "creationTimestamp", api::time::seconds(asked.context.now).into());
-        if !body.get("spec").is_some_and(Value::is_object) {
-            body["spec"] = json!({});
-        }
         if texts(body, "/spec/audiences").is_empty() {
             body["spec"]["audiences"] = json!(self.authenticator.service_accounts().audiences());
         }
-        let seconds = body.pointer("/spec/expirationSeconds").and_then(Value::as_i64).unwrap_or(DEFAULT_SECONDS);
-        body["spec"]["expirationSeconds"] = json!(seconds);
-        Ok(seconds)
+        Ok(body.pointer("/spec/expirationSeconds").and_then(Value::as_i64).unwrap_or(DEFAULT_SECONDS))
     }
 
     async fn bound(&self, body: &Value, namespace: &str, account: &str) -> Result<Bound, Status> {
@@ -131,6 +126,16 @@ impl Reviews {
 
     async fn find(&self, object: Ref<'_>) -> Result<Arc<Value>, Status> {
         self.objects.get().read(object).await
+    }
+}
+
+/// What a client leaves out, whoever it is for.
+pub(super) fn default(body: &mut Value) {
+    if !body.get("spec").is_some_and(Value::is_object) {
+        body["spec"] = json!({});
+    }
+    if body["spec"]["expirationSeconds"].is_null() {
+        body["spec"]["expirationSeconds"] = json!(DEFAULT_SECONDS);
     }
 }
 

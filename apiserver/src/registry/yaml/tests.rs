@@ -21,6 +21,36 @@ fn damage_is_told_in_upstreams_words() {
 }
 
 #[test]
+fn lines_are_counted_as_upstream_counts_them() {
+    for (body, expected) in [
+        ("a: b: c", "mapping values are not allowed in this context"),
+        ("a: 1\nb: c: d", "line 2: mapping values are not allowed in this context"),
+        ("a: [b", "line 1: did not find expected ',' or ']'"),
+        ("a: 1\nb: [c", "line 1: did not find expected ',' or ']'"),
+        ("a: 1\n\tb: 2", "line 2: found character that cannot start any token"),
+    ] {
+        assert_eq!(words(&read(body.as_bytes()).unwrap_err().to_string()), expected, "{body}");
+    }
+}
+
+#[test]
+fn plain_scalars_are_those_of_the_older_yaml() {
+    let body =
+        "{a: n, b: 'n', c: \"on\", d: on, e: !!str y, f: [Yes, OFF, nO, yeah], g: 0644, h: '0644', i: -0b11, j: 1_000,
+        k: 08, l: 1e3, m: 1.50, n: 0x1F, o: 18446744073709551616, p: 2001-01-01, q: 1.2.3, r: +7, s: \"\", t: ~}";
+    let expected = serde_json::json!({
+        "a": false, "b": "n", "c": "on", "d": true, "e": "y", "f": [true, false, "nO", "yeah"], "g": 420, "h": "0644",
+        "i": -3, "j": 1000, "k": 8, "l": 1000, "m": 1.5, "false": 31, "o": 18_446_744_073_709_551_616.0,
+        "p": "2001-01-01", "q": "1.2.3", "r": 7, "s": "", "t": null,
+    });
+    assert_eq!(read(body.as_bytes()).unwrap(), expected);
+    let block = "n: |\n  n\nyes: >-\n  on\n8080: x\n'y': z\n";
+    let expected = serde_json::json!({"false": "n\n", "true": "on", "8080": "x", "y": "z"});
+    assert_eq!(read(block.as_bytes()).unwrap(), expected);
+    assert!(read(b"? ~\n: x\n").is_err() && read(b"a: .inf").is_err());
+}
+
+#[test]
 fn aliases_are_followed_until_too_much_comes_of_them() {
     let harmless = br#"{"a": &x {"k": "v"}, "b": *x, "c": [*x, "*x", '*x'], "d": "**"}"#;
     let expected = serde_json::json!({"a": {"k": "v"}, "b": {"k": "v"}, "c": [{"k": "v"}, "*x", "*x"], "d": "**"});

@@ -34,7 +34,6 @@ pub(crate) struct Bootstrap {
     steps: Steps,
     advertise: SocketAddr,
     service_address: IpAddr,
-    service_range: String,
     client_authority_pem: Option<String>,
     /// None when no other server can share the store, or when nobody could reach this one.
     members: Option<Members>,
@@ -47,7 +46,6 @@ impl Bootstrap {
             steps,
             advertise: config.advertise,
             service_address: config.service_address(),
-            service_range: config.registry.service_ips.to_string(),
             client_authority_pem: config.client_authority_pem.clone(),
             members: (config.shares_store && !config.advertise.ip().is_loopback())
                 .then(|| Members::new(config.store.clone(), config.advertise.ip())),
@@ -88,13 +86,12 @@ impl Bootstrap {
         let classes = take("PriorityClass");
         let classes = self.ensure(classes, &self.steps.priority_classes);
         let flows = self.ensure(api::schema::recorded::flow_control(), &self.steps.flow_control);
-        let ranges = self.ensure(vec![self.service_cidr()], &self.steps.service_cidr);
         let services = take("APIService");
         let unwatched = Flag::default();
         let rest = self.ensure(services, &unwatched);
-        let outcomes = futures::join!(roles, classes, flows, ranges, rest);
+        let outcomes = futures::join!(roles, classes, flows, rest);
         let own = self.ensure(self.own().await?, &self.steps.service).await;
-        [outcomes.0, outcomes.1, outcomes.2, outcomes.3, outcomes.4, own].into_iter().collect()
+        [outcomes.0, outcomes.1, outcomes.2, outcomes.3, own].into_iter().collect()
     }
 
     /// The objects that name this server. No endpoint may be a loopback address: a server that advertises one has none,
@@ -155,29 +152,15 @@ impl Bootstrap {
         }
     }
 
-    /// The status is not part of a creation where another part of the server keeps it.
+    /// The conditions of a flow schema are not part of its creation; they are there before the step is done.
     async fn set_status(&self, reference: Ref<'_>, wanted: &Value) -> Result<(), Status> {
-        let keeper = match reference.resource {
-            "flowschemas" => FLOW_CONDITIONS,
-            "servicecidrs" => Manager("kubernetes-service-cidr-controller"),
-            _ => return Ok(()),
-        };
-        let Some(status) = wanted.get("status") else { return Ok(()) };
+        let is_kept = reference.resource == "flowschemas";
+        let Some(status) = wanted.get("status").filter(|_| is_kept) else { return Ok(()) };
         let config = json!({
             "apiVersion": wanted.get("apiVersion"), "kind": wanted.get("kind"),
             "metadata": {"name": reference.name}, "status": with_times(status.clone()),
         });
-        self.objects.get().apply(reference, "status", config, keeper).await.map(drop)
-    }
-
-    fn service_cidr(&self) -> Value {
-        json!({
-            "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
-            "spec": {"cidrs": [self.service_range]},
-            "status": {"conditions": [{
-                "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
-            }]},
-        })
+        self.objects.get().apply(reference, "status", config, FLOW_CONDITIONS).await.map(drop)
     }
 
     fn service(&self) -> Value {
@@ -188,8 +171,8 @@ impl Bootstrap {
                 "labels": {"component": "apiserver", "provider": "kubernetes"},
             },
             "spec": {
-                "clusterIP": self.service_address.to_string(), "clusterIPs": [self.service_address.to_string()],
-                "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "sessionAffinity": "None", "type": "ClusterIP",
+                "clusterIP": self.service_address.to_string(), "ipFamilyPolicy": "SingleStack",
+                "sessionAffinity": "None", "type": "ClusterIP",
                 "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": self.advertise.port()}],
             },
         })

@@ -58,6 +58,9 @@ pub trait Objects: Send + Sync + 'static {
     /// One object out of the cache.
     fn get(&self, object: Ref<'_>) -> Option<Arc<Value>>;
 
+    /// Whether the cache has an object.
+    fn has(&self, object: Ref<'_>) -> bool;
+
     /// A collection out of the cache, in key order.
     fn list(&self, collection: Ref<'_>) -> Vec<Arc<Value>>;
 
@@ -67,6 +70,12 @@ pub trait Objects: Send + Sync + 'static {
     /// # Errors
     /// `NotFound`, or the store's failure.
     async fn read(&self, object: Ref<'_>) -> Result<Arc<Value>, Status>;
+
+    /// Waits until the cache has everything of a collection that the store has now.
+    ///
+    /// # Errors
+    /// The store's failure, or a cache that does not follow.
+    async fn newest(&self, collection: Ref<'_>) -> Result<(), Status>;
 
     /// The collection's present objects, then [`Change::Synced`], then its changes in order, for ever: a gap in history is
     /// bridged by sending the difference.
@@ -92,6 +101,12 @@ pub trait Objects: Send + Sync + 'static {
     /// As for a client.
     async fn apply(&self, object: Ref<'_>, subresource: &str, config: Value, manager: Manager)
     -> Result<Value, Status>;
+
+    /// Deletes an object through the pipeline, as [`system`]: the one with this UID, when there is one given.
+    ///
+    /// # Errors
+    /// As for a client.
+    async fn delete(&self, object: Ref<'_>, uid: Option<&str>) -> Result<(), Status>;
 }
 
 /// The name under which a part of the server owns the fields that it writes.

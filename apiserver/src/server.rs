@@ -16,6 +16,7 @@ use rustls::ServerConfig;
 use store::Store;
 use tokio::net::TcpListener;
 
+use crate::addresses::{Repair, keep_default_block};
 use crate::admission::{Chain, plugins};
 use crate::authenticate::{self, Authenticator, ServiceAccounts};
 use crate::authorize::{AlwaysAllow, AlwaysDeny, Authorizer, Masters, Rule, Union, node, rbac};
@@ -129,6 +130,7 @@ impl Server {
         followers.flows.follow(handle.get(), &tasks);
         keep_flow_conditions(handle.clone(), &tasks);
         let steps = Steps::default();
+        keep_addresses(&config, &handle, &steps, &tasks).await;
         let bootstrap = Bootstrap::new(&config, handle.clone(), steps.clone());
         let health = health(config.store.clone(), &followers.rbac, &steps, &drain);
         let mut listeners = Vec::new();
@@ -183,6 +185,16 @@ impl Server {
     }
 }
 
+/// Puts the addresses of services right before anybody asks for one, and keeps them so.
+async fn keep_addresses(config: &Config, handle: &Handle, steps: &Steps, tasks: &Tasks) {
+    let block = config.registry.service_ips.into();
+    let mut repair = Repair::new(handle.clone(), block, !config.shares_store);
+    repair.catch_up().await;
+    steps.service_ips.set();
+    tasks.spawn("service-address-repair", repair.run(tasks.drain().clone()));
+    keep_default_block(handle.clone(), block, steps.service_cidr.clone(), tasks);
+}
+
 /// Steps of the start that health checks look at.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Steps {
@@ -191,6 +203,7 @@ pub(crate) struct Steps {
     pub(crate) namespaces: Flag,
     pub(crate) flow_control: Flag,
     pub(crate) service: Flag,
+    pub(crate) service_ips: Flag,
     pub(crate) service_cidr: Flag,
 }
 
@@ -290,6 +303,7 @@ fn health(store: Arc<dyn Store>, rbac: &rbac::Rbac, steps: &Steps, drain: &Drain
         Check::new("etcd-readiness", ask_store).only_ready(),
         Check::new("informer-sync", synced).only_ready(),
         hook("poststarthook/start-system-namespaces-controller", &steps.namespaces),
+        hook("poststarthook/start-service-ip-repair-controllers", &steps.service_ips),
         hook("poststarthook/rbac/bootstrap-roles", &steps.roles),
         hook("poststarthook/scheduling/bootstrap-system-priority-classes", &steps.priority_classes),
         hook("poststarthook/priority-and-fairness-config-producer", &steps.flow_control),

@@ -226,9 +226,16 @@ impl Call<'_> {
         let raw = self.collection().head.encode(&new, object::managed(&current.raw));
         let (ttl, expect) = (self.collection().hooks.ttl(), Expect::Revision(current.revision));
         let marked = self.registry.store.put(key.clone(), raw, expect, ttl).await?;
-        let deleted = self.registry.store.delete(key.clone(), Expect::Revision(marked)).await?;
-        self.collection().hooks.deleted(&new);
-        meta::set(&mut new, "resourceVersion", deleted.revision.to_string().into());
+        let revision = match self.registry.store.delete(key.clone(), Expect::Revision(marked)).await {
+            Ok(deleted) => {
+                self.collection().hooks.deleted(&new);
+                deleted.revision
+            }
+            // Somebody who saw the mark was faster, such as the controller that collects pods: it has gone as asked.
+            Err(Error::NotFound { .. }) => marked,
+            Err(error) => return Err(error),
+        };
+        meta::set(&mut new, "resourceVersion", revision.to_string().into());
         Ok(Deletion::Gone(new))
     }
 

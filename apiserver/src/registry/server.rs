@@ -33,18 +33,6 @@ impl Registry {
         let scope = endpoint.collection.scope(collection.namespace)?;
         Ok(snapshot.range(&scope, None).map(|(_, stored)| Arc::new(stored.tree())).collect())
     }
-
-    /// Deletes an object through the pipeline, as the server itself.
-    ///
-    /// # Errors
-    /// As for a client.
-    pub async fn delete(&self, object: Ref<'_>) -> Result<(), Status> {
-        let endpoint = self.own(object.group, object.resource)?;
-        let path = path(endpoint, object, "", Verb::Delete);
-        let context = context(&path);
-        let call = self.call(endpoint, &context, &path);
-        call.delete_named(&path, &DeleteOptions::default()).await.map(drop)
-    }
 }
 
 #[async_trait]
@@ -53,6 +41,12 @@ impl Objects for Registry {
         let collection = &self.preferred(object.group, object.resource)?.collection;
         let key = collection.key(object.namespace, object.name).ok()?;
         collection.cache.snapshot().get(&key).map(|stored| Arc::new(stored.tree()))
+    }
+
+    fn has(&self, object: Ref<'_>) -> bool {
+        let collection = self.preferred(object.group, object.resource).map(|endpoint| &endpoint.collection);
+        let key = collection.and_then(|collection| collection.key(object.namespace, object.name).ok());
+        collection.zip(key).is_some_and(|(collection, key)| collection.cache.snapshot().get(&key).is_some())
     }
 
     fn list(&self, collection: Ref<'_>) -> Vec<Arc<Value>> {
@@ -70,6 +64,13 @@ impl Objects for Registry {
         let key = endpoint.collection.key(object.namespace, object.name)?;
         let found = call.load(&key).await?.ok_or_else(|| call.not_found(object.name))?;
         endpoint.collection.tree(&found.raw, found.revision).map(Arc::new)
+    }
+
+    async fn newest(&self, collection: Ref<'_>) -> Result<(), Status> {
+        let endpoint = self.own(collection.group, collection.resource)?;
+        let path = path(endpoint, collection, "", Verb::List);
+        let context = context(&path);
+        self.call(endpoint, &context, &path).newest().await.map(drop)
     }
 
     fn changes(&self, group: &str, resource: &str) -> BoxStream<'static, Change> {
@@ -132,6 +133,15 @@ impl Objects for Registry {
         let config = Configuration { tree: config, repeated: None };
         let outcome = call.apply_configuration(&call.shape(), &config, &options).await?;
         endpoint.collection.tree(&outcome.written.raw, outcome.written.revision)
+    }
+
+    async fn delete(&self, object: Ref<'_>, uid: Option<&str>) -> Result<(), Status> {
+        let endpoint = self.own(object.group, object.resource)?;
+        let path = path(endpoint, object, "", Verb::Delete);
+        let context = context(&path);
+        let call = self.call(endpoint, &context, &path);
+        let options = DeleteOptions { uid: uid.map(str::to_owned), ..DeleteOptions::default() };
+        call.delete_named(&path, &options).await.map(drop)
     }
 }
 

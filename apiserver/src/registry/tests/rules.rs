@@ -66,6 +66,34 @@ async fn names_are_generated() {
     assert!(name.starts_with("web-") && name.len() == 9, "{made:?}");
 }
 
+/// Deletes each pod as soon as it is to go, as the controller does that collects pods without a node.
+async fn collect_pods(store: Arc<dyn store::Store>) {
+    let pods = store::KeyPrefix::new(["pods"]).unwrap();
+    let mut events = store.watch(pods, 0).await.unwrap();
+    while let Ok(batch) = events.next().await {
+        for event in &batch.events {
+            let Some(entry) = &event.current else { continue };
+            if String::from_utf8_lossy(&entry.value).contains("deletionTimestamp") {
+                // The request that marked it may be faster.
+                let _ = store.delete(entry.key.clone(), store::Expect::Any).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_deletion_that_another_one_completes_has_succeeded() {
+    let server = server().await;
+    let collector = tokio::spawn(collect_pods(server.registry.store.clone()));
+    for number in 0..200 {
+        let name = format!("p{number}");
+        server.create(PODS, &pod(&name)).await;
+        let answer = server.delete(&format!("{PODS}/{name}"), &json!({})).await;
+        assert_eq!(answer.code, 200, "{answer:?}");
+    }
+    collector.abort();
+}
+
 #[tokio::test]
 async fn pods_go_gracefully() {
     let server = server().await;

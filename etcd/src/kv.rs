@@ -5,7 +5,7 @@ mod txn;
 
 use bytes::Bytes;
 use prost::Message;
-use store::{Error, Key, KeyRange, Txn, View};
+use store::{Error, Key, Txn, View};
 use tonic::Status;
 
 use crate::Server;
@@ -21,9 +21,8 @@ pub(crate) use self::range::key_value;
 /// Reads a range, now or at a revision.
 pub(crate) fn range(server: &Server, call: &RangeRequest) -> Result<RangeResponse, Status> {
     range::check(call)?;
-    let keys = KeyRange::new(call.key.clone(), call.range_end.clone());
-    let revision = u64::try_from(call.revision).ok().filter(|revision| *revision > 0);
-    let view = server.store.view(&keys, revision).map_err(|error| status(&error))?;
+    let keys = range::keys(call);
+    let view = server.store.view(&keys, range::revision(call)).map_err(|error| status(&error))?;
     Ok(range::answer(&view, &keys, call))
 }
 
@@ -74,8 +73,12 @@ fn bounded(server: &Server, call: &impl Message) -> Result<(), Status> {
 
 async fn decided(server: &Server, call: TxnRequest) -> Result<TxnResponse, Status> {
     txn::check(&call)?;
-    let decided = server.store.transact(move |txn| txn::decide(txn, call)).await;
-    decided.map_err(|error| status(&error))?
+    if txn::is_read(&call) {
+        return txn::read(&server.store, call);
+    }
+    let past = txn::Past::of(&server.store, &call);
+    let decided = server.store.transact(move |txn| txn::decide(txn, call, &past)).await;
+    Ok(decided.map_err(|error| status(&error))??.answer())
 }
 
 /// Forgets the history before a revision.
@@ -119,3 +122,6 @@ fn found(view: &View, key: &Bytes) -> Option<KeyValue> {
 fn failed(error: Error) -> Status {
     status(&error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,3 +82,20 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     store.close();
     Ok(())
 }
+
+#[cfg(test)]
+impl Server {
+    /// A server of an empty directory.
+    fn empty(dir: &std::path::Path) -> Self {
+        let options = Options { segment_bytes: 1 << 20, ..Options::new(UNIX_EPOCH) };
+        Self {
+            store: Arc::new(EmbeddedStore::open(dir, options).unwrap()),
+            name: "default".into(),
+            data_dir: dir.to_owned(),
+            client_urls: Vec::new(),
+            progress_interval: Duration::from_secs(600),
+            request_bytes_max: 3 << 19,
+            drain: Drain::never(),
+        }
+    }
+}

@@ -24,6 +24,16 @@ pub(super) fn check(call: &RangeRequest) -> Result<(), Status> {
     Ok(())
 }
 
+/// Which keys are read.
+pub(super) fn keys(call: &RangeRequest) -> KeyRange {
+    KeyRange::new(call.key.clone(), call.range_end.clone())
+}
+
+/// At which revision, if not at the newest.
+pub(super) fn revision(call: &RangeRequest) -> Option<u64> {
+    u64::try_from(call.revision).ok().filter(|revision| *revision > 0)
+}
+
 /// The count is of the whole range, whatever else is asked for.
 pub(super) fn answer(view: &View, keys: &KeyRange, call: &RangeRequest) -> RangeResponse {
     let header = header(view.revision());

@@ -1,7 +1,10 @@
 //! Transactions: compares over the state before, then checks, then writes.
 //!
 //! As in etcd, every compare, of nested transactions too, sees the state before the first write; what would fail
-//! fails before the first write.
+//! fails before the first write. The committing thread decides and writes, and no more: what is to be read it leaves as
+//! states to read it from.
+
+mod reads;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,14 +13,17 @@ use bytes::Bytes;
 use store::{Entry, KeyRange, Txn, View};
 use tonic::Status;
 
+pub(super) use self::reads::{Past, is_read, read};
+
+use self::reads::{Done, Outcome};
 use super::range::{self, key_value, signed};
 use super::{failed, found, key, lease_exists};
 use crate::cluster::header;
 use crate::errors::{DUPLICATE_KEY, EMPTY_KEY, KEY_NOT_FOUND, LEASE_PROVIDED, TOO_MANY_OPS, VALUE_PROVIDED};
 use crate::proto::{
     COMPARE_EQUAL, COMPARE_GREATER, COMPARE_LESS, COMPARE_NOT_EQUAL, Compare, DeleteRangeRequest, DeleteRangeResponse,
-    PutRequest, PutResponse, RangeRequest, RangeResponse, Request, RequestOp, Response, ResponseOp, TARGET_CREATE,
-    TARGET_LEASE, TARGET_MOD, TARGET_VALUE, TARGET_VERSION, Target, TxnRequest, TxnResponse,
+    PutRequest, PutResponse, RangeRequest, Request, RequestOp, TARGET_CREATE, TARGET_LEASE, TARGET_MOD, TARGET_VALUE,
+    TARGET_VERSION, Target, TxnRequest,
 };
 
 /// Etcd's limit of operations, nested ones too.
@@ -165,13 +171,11 @@ fn overlaps(ops: &[RequestOp]) -> Result<Touched, Status> {
 }
 
 /// Runs on the committing thread.
-pub(super) fn decide(txn: &mut Txn<'_>, call: TxnRequest) -> Result<TxnResponse, Status> {
+pub(super) fn decide(txn: &mut Txn<'_>, call: TxnRequest, past: &Past) -> Result<Outcome, Status> {
     let before = txn.view();
     let chosen = choose(&before, call);
     permit(txn, &before, &chosen)?;
-    let mut answer = apply(txn, chosen)?;
-    answer.header = header(txn.revision());
-    Ok(answer)
+    apply(txn, &before, past, chosen)
 }
 
 fn choose(view: &View, call: TxnRequest) -> Chosen {
@@ -234,7 +238,7 @@ fn compares(compare: &Compare, entry: Option<&std::sync::Arc<Entry>>) -> bool {
 /// What would fail, before anything is written.
 fn permit(txn: &Txn<'_>, before: &View, chosen: &Chosen) -> Result<(), Status> {
     chosen.ops.iter().try_for_each(|op| match op {
-        Op::Range(call) => view_of(txn, call).map(drop),
+        Op::Range(call) => range::revision(call).map_or(Ok(()), |revision| txn.reaches(revision).map_err(failed)),
         Op::Put(call) => {
             lease_exists(before, call.lease)?;
             let needs_previous = call.ignore_value || call.ignore_lease;
@@ -248,33 +252,31 @@ fn permit(txn: &Txn<'_>, before: &View, chosen: &Chosen) -> Result<(), Status> {
     })
 }
 
-fn view_of(txn: &Txn<'_>, call: &RangeRequest) -> Result<View, Status> {
-    match u64::try_from(call.revision) {
-        Ok(revision) if revision > 0 => {
-            txn.view_at(&KeyRange::new(call.key.clone(), call.range_end.clone()), revision).map_err(failed)
-        }
-        _ => Ok(txn.view()),
-    }
-}
-
-fn apply(txn: &mut Txn<'_>, chosen: Chosen) -> Result<TxnResponse, Status> {
-    let mut responses = Vec::with_capacity(chosen.ops.len());
+fn apply(txn: &mut Txn<'_>, before: &View, past: &Past, chosen: Chosen) -> Result<Outcome, Status> {
+    let mut done = Vec::with_capacity(chosen.ops.len());
     for op in chosen.ops {
-        let response = match op {
-            Op::Range(call) => Some(Response::Range(read(txn, &call)?)),
-            Op::Put(call) => Some(Response::Put(put(txn, call)?)),
-            Op::Delete(call) => Some(Response::DeleteRange(delete(txn, &call))),
-            Op::Txn(nested) => Some(Response::Txn(apply(txn, nested)?)),
-            Op::Nothing => None,
-        };
-        responses.push(ResponseOp { response });
+        done.push(match op {
+            Op::Range(call) => Done::Range { view: view_of(txn, before, past, &call)?, revision: txn.revision(), call },
+            Op::Put(call) => Done::Put(put(txn, call)?),
+            Op::Delete(call) => Done::Delete(delete(txn, &call)),
+            Op::Txn(nested) => Done::Txn(apply(txn, before, past, nested)?),
+            Op::Nothing => Done::Nothing,
+        });
     }
-    Ok(TxnResponse { header: header(txn.revision()), succeeded: chosen.succeeded, responses })
+    Ok(Outcome { revision: txn.revision(), succeeded: chosen.succeeded, done })
 }
 
-fn read(txn: &Txn<'_>, call: &RangeRequest) -> Result<RangeResponse, Status> {
-    let view = view_of(txn, call)?;
-    Ok(range::answer(&view, &KeyRange::new(call.key.clone(), call.range_end.clone()), call))
+fn view_of(txn: &Txn<'_>, before: &View, past: &Past, call: &RangeRequest) -> Result<View, Status> {
+    let Some(revision) = range::revision(call) else { return Ok(txn.view()) };
+    if revision == before.revision() {
+        return Ok(before.clone());
+    }
+    let keys = range::keys(call);
+    match past.get(&keys, revision) {
+        Some(view) => Ok(view.clone()),
+        // It was the future when the request came, so there is little to undo.
+        None => txn.view_at(&keys, revision).map_err(failed),
+    }
 }
 
 fn put(txn: &mut Txn<'_>, call: PutRequest) -> Result<PutResponse, Status> {

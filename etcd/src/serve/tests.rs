@@ -1,6 +1,5 @@
 //! Clients that connect and do not go on.
 
-use store::{EmbeddedStore, Options};
 use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::time::{Instant, timeout};
 
@@ -9,17 +8,8 @@ use super::*;
 /// A connection that is served, on which `first` was sent.
 async fn begun(first: &[u8]) -> (DuplexStream, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { segment_bytes: 1 << 20, ..Options::new(std::time::UNIX_EPOCH) };
-    let drain = Drain::never();
-    let server = Server {
-        store: Arc::new(EmbeddedStore::open(dir.path(), options).unwrap()),
-        name: "default".into(),
-        data_dir: dir.path().to_owned(),
-        client_urls: Vec::new(),
-        progress_interval: Duration::from_secs(600),
-        request_bytes_max: 3 << 19,
-        drain: drain.clone(),
-    };
+    let server = Server::empty(dir.path());
+    let drain = server.drain.clone();
     let (mut client, stream) = duplex(1 << 16);
     client.write_all(first).await.unwrap();
     Tasks::new(drain.clone()).spawn("connection", serve(stream, Arc::new(server), false, drain));

@@ -21,13 +21,13 @@ use crate::key::{Key, KeyPrefix};
 use crate::watch::WatchStream;
 
 /// Some keys in bytewise order: one, or from here to before there. Bounds may be any bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KeyRange {
     from: Bytes,
     end: End,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum End {
     /// Only the first key.
     Same,
@@ -199,7 +199,23 @@ impl Txn<'_> {
         if revision == self.revision() {
             return Ok(self.view());
         }
-        view(self.shared, range, Some(revision))
+        view_at(self.shared, View::new(&self.shared.state()), range, revision)
+    }
+
+    /// Whether [`Self::view_at`] finds `revision`, without undoing what came after it.
+    pub fn reaches(&self, revision: u64) -> Result<(), Error> {
+        let state = self.transaction.state();
+        if revision == state.revision {
+            return Ok(());
+        }
+        if revision > self.shared.state().revision {
+            return Err(Error::Future { requested: revision, current: state.revision });
+        }
+        let oldest = state.compacted.max(self.shared.oldest());
+        if revision < oldest {
+            return Err(Error::Compacted { requested: revision, oldest });
+        }
+        Ok(())
     }
 
     /// Writes one key. [`Error::Full`] when there is no room, [`Error::TooLarge`] for a value too large.
@@ -272,7 +288,16 @@ impl EmbeddedStore {
 
     /// What was stored at `revision`, or now. Exact in `range`.
     pub fn view(&self, range: &KeyRange, revision: Option<u64>) -> Result<View, Error> {
-        view(&self.shared, range, revision)
+        let now = self.latest();
+        match revision {
+            None => Ok(now),
+            Some(revision) => self.earlier(now, range, revision),
+        }
+    }
+
+    /// What was stored at `revision`, as far as it had come in `now`. Exact in `range`.
+    pub fn earlier(&self, now: View, range: &KeyRange, revision: u64) -> Result<View, Error> {
+        view_at(&self.shared, now, range, revision)
     }
 
     /// Everything, now.
@@ -301,11 +326,15 @@ impl EmbeddedStore {
     }
 }
 
-fn view(shared: &Shared, range: &KeyRange, revision: Option<u64>) -> Result<View, Error> {
-    let current = View::new(&shared.state());
-    let Some(revision) = revision else { return Ok(current) };
+fn view_at(shared: &Shared, now: View, range: &KeyRange, revision: u64) -> Result<View, Error> {
+    if revision == now.revision {
+        return Ok(now);
+    }
+    if revision > now.revision {
+        return Err(Error::Future { requested: revision, current: now.revision });
+    }
     let map = shared.map_at(|key| range.contains(key), revision)?;
-    Ok(View { map, ..current })
+    Ok(View { map, ..now })
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ use crate::log::{Log, Overtaken, Retention};
 use crate::subscription::{Subscription, Subscriptions};
 use crate::watch::Batch;
 
+/// So many events are taken from the log at one time to be undone: who commits waits for that.
+const UNDO_EVENTS: u64 = 4096;
+
 pub(super) type Map = OrdMap<Key, Arc<Entry>>;
 
 /// One immutable version of everything.
@@ -132,27 +135,39 @@ impl Shared {
 
     /// The map as it was at `revision`, exact where `wanted`: the current one with newer events undone.
     pub(super) fn map_at(&self, wanted: impl Fn(&Key) -> bool, revision: u64) -> Result<Map, Error> {
-        let (state, undo) = {
+        let (state, mut end) = {
             let log = self.log.read();
-            let state = self.state.load_full();
-            if revision > state.revision {
-                return Err(Error::Future { requested: revision, current: state.revision });
-            }
-            if revision < state.compacted {
-                return Err(Error::Compacted { requested: revision, oldest: state.compacted });
-            }
-            let newer = log.newest_first_until(revision).map_err(|overtaken| compacted(revision, overtaken))?;
-            let undo: Vec<_> = newer.filter(|event| wanted(&event.key)).cloned().collect();
-            (state, undo)
+            (self.state.load_full(), log.end())
         };
-        let mut map = state.map.clone();
-        for event in undo {
-            match &event.previous {
-                Some(entry) => map.insert(event.key.clone(), entry.clone()),
-                None => map.remove(&event.key),
-            };
+        if revision > state.revision {
+            return Err(Error::Future { requested: revision, current: state.revision });
         }
-        Ok(map)
+        if revision < state.compacted {
+            return Err(Error::Compacted { requested: revision, oldest: state.compacted });
+        }
+        let mut map = state.map.clone();
+        loop {
+            let (start, events) = self.newer(revision, end).map_err(|overtaken| compacted(revision, overtaken))?;
+            if events.is_empty() {
+                return Ok(map);
+            }
+            for event in events.iter().rev().filter(|event| wanted(&event.key)) {
+                match &event.previous {
+                    Some(entry) => map.insert(event.key.clone(), entry.clone()),
+                    None => map.remove(&event.key),
+                };
+            }
+            end = start;
+        }
+    }
+
+    /// Some events after `revision` that stand before position `end`, and where they begin; none when there is no
+    /// further one.
+    fn newer(&self, revision: u64, end: u64) -> Result<(u64, Vec<Arc<Event>>), Overtaken> {
+        let log = self.log.read();
+        let start = log.position_after(revision)?.max(end.saturating_sub(UNDO_EVENTS));
+        let events = (start..end).zip(log.read(start)?).map(|(_, event)| event.clone()).collect();
+        Ok((start, events))
     }
 
     /// Registers a watcher and tells it where to begin.

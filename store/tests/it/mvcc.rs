@@ -78,6 +78,36 @@ async fn what_a_transaction_changes_is_one_revision() {
     assert_eq!(earlier.get("b").unwrap().value, "1");
 }
 
+/// Writes every key but some, which are others in the next round.
+fn write_round(txn: &mut Txn<'_>, keys: usize, round: usize) -> Result<u64, Error> {
+    for n in 0..keys {
+        let name = foreign(&format!("{n:03}"));
+        match (n + round) % 7 {
+            0 => drop(txn.delete(name)),
+            _ => drop(txn.put(name, Bytes::from(round.to_string()), 0)?),
+        }
+    }
+    Ok(txn.revision())
+}
+
+#[tokio::test]
+async fn long_histories_are_undone_exactly() {
+    const KEYS: usize = 500;
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(dir.path(), options()).unwrap();
+    for round in 0..30 {
+        let written = store.transact(move |txn| write_round(txn, KEYS, round)).await.unwrap().unwrap();
+        assert_eq!(written, round as u64 + 2);
+    }
+    for round in (0..30).step_by(3) {
+        let view = store.view(&everything(), Some(round as u64 + 2)).unwrap();
+        let want: Vec<_> = (0..KEYS).filter(|n| (n + round) % 7 != 0).map(|n| format!("{n:03}")).collect();
+        let (all, value) = (everything(), round.to_string());
+        let found = view.range(&all).filter(|entry| entry.value == value).map(|entry| entry.key.to_string());
+        assert!(found.collect::<Vec<_>>() == want && view.len() == want.len(), "round {round}");
+    }
+}
+
 #[tokio::test]
 async fn a_transaction_is_refused_whole_when_the_value_is_too_large() {
     let dir = tempfile::tempdir().unwrap();

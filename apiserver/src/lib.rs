@@ -11,6 +11,7 @@
 //! `registry/special`; every list and watch is authorized on its exact resource; only this crate turns an error
 //! into an HTTP answer.
 
+mod addresses;
 pub mod admission;
 pub mod answer;
 mod args;

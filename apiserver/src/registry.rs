@@ -32,7 +32,11 @@ mod watch;
 mod write;
 pub(crate) mod yaml;
 
-use std::{collections::HashMap, net::Ipv4Addr, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use api::{Status, schema};
 use daemon::{Drain, Tasks};
@@ -43,6 +47,7 @@ use crate::admission::Chain;
 use crate::answer::{self, Request, Response};
 use crate::authorize::Authorizer;
 use crate::negotiate;
+use crate::objects::Objects;
 use crate::request::{Context, ResourcePath};
 
 pub(crate) use fields::manager_of;
@@ -97,7 +102,12 @@ impl Registry {
         for endpoint in resource::endpoints(schema::table(), &store, &config, &tasks) {
             endpoints.entry(endpoint.table.name).or_default().push(endpoint);
         }
-        Arc::new(Self { store, plugins, authorizer, drain: tasks.drain().clone(), endpoints })
+        let registry = Arc::new(Self { store, plugins, authorizer, drain: tasks.drain().clone(), endpoints });
+        let objects: Weak<dyn Objects> = Arc::<Self>::downgrade(&registry);
+        for endpoint in registry.endpoints.values().flatten() {
+            endpoint.collection.hooks.bind(objects.clone());
+        }
+        registry
     }
 
     /// Waits until every cache holds what is stored. Requests before that would find nothing.

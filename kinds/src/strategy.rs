@@ -104,6 +104,11 @@ pub trait Strategy: Send + Sync + 'static {
         DefaultPropagation::Background
     }
 
+    /// An object without a name gets a random one behind its `generateName`; otherwise that is its name.
+    fn generates_names(&self) -> bool {
+        true
+    }
+
     /// A delete answers with the object instead of a Status.
     fn returns_deleted_object(&self) -> bool {
         false

@@ -10,6 +10,7 @@ use super::call::Call;
 use super::errors;
 use super::fields::{self, Made};
 use super::options::WriteOptions;
+use super::special::Pending;
 use super::write::{self, Admission, Written};
 use crate::admission::Operation;
 
@@ -64,7 +65,8 @@ impl Call<'_> {
         let mut refused = None;
         for _ in 0..NAME_ATTEMPTS_MAX {
             let mut candidate = object.clone();
-            meta::set(&mut candidate, "name", generated_name(base).into());
+            let name = if self.endpoint.strategy.generates_names() { generated_name(base) } else { base.to_owned() };
+            meta::set(&mut candidate, "name", name.into());
             match self.insert_named(candidate, managed, options).await {
                 Err(status) if status.reason == Reason::AlreadyExists => refused = Some(status),
                 outcome => return outcome,
@@ -75,6 +77,13 @@ impl Call<'_> {
 
     async fn insert_named(&self, object: Value, managed: &[u8], options: &WriteOptions) -> Result<Written, Status> {
         let (object, pending) = self.prepare_new(object, options).await?;
+        let outcome = self.put_new(object, managed, options).await;
+        let (written, pending) = pending.unless_failed(outcome).await?;
+        pending.commit().await;
+        Ok(written)
+    }
+
+    async fn put_new(&self, object: Value, managed: &[u8], options: &WriteOptions) -> Result<Written, Status> {
         let object = write::finish(self, object)?;
         let collection = self.collection();
         let name = meta::name(&object).to_owned();
@@ -86,16 +95,10 @@ impl Call<'_> {
                 None => Ok(Written { raw, revision: 0 }),
             };
         }
-        match self.store(&key, raw, Expect::Absent, options).await {
-            Ok(written) => {
-                pending.commit();
-                Ok(written)
-            }
-            Err(Error::Conflict { current, .. }) => {
-                Err(self.taken(&object, current.as_ref().map(|entry| &entry.value[..])))
-            }
-            Err(error) => Err(errors::write(&error, self.subject(&name, "create"))),
-        }
+        self.store(&key, raw, Expect::Absent, options).await.map_err(|error| match error {
+            Error::Conflict { current, .. } => self.taken(&object, current.as_ref().map(|entry| &entry.value[..])),
+            error => errors::write(&error, self.subject(&name, "create")),
+        })
     }
 
     /// Fills, prepares and validates a new object, up to and including validating admission.
@@ -103,12 +106,17 @@ impl Call<'_> {
         &self,
         mut object: Value,
         options: &WriteOptions,
-    ) -> Result<(Value, super::special::Pending), Status> {
+    ) -> Result<(Value, Pending), Status> {
         meta::set(&mut object, "creationTimestamp", api::time::seconds(self.context.now).into());
         meta::set(&mut object, "uid", uuid::Uuid::new_v4().to_string().into());
+        let pending = self.collection().hooks.begin_create(&mut object, options.dry_run).await?;
+        let outcome = self.prepare_allocated(object, options).await;
+        pending.unless_failed(outcome).await
+    }
+
+    async fn prepare_allocated(&self, mut object: Value, options: &WriteOptions) -> Result<Value, Status> {
         let strategy = self.endpoint.strategy;
         let request = self.strategy_request();
-        let pending = self.collection().hooks.begin_create(&mut object, options.dry_run).await?;
         write::ensure_namespace(self, &mut object)?;
         strategy.prepare_create(&mut object, &request);
         if strategy.generation() != Generation::None {
@@ -131,7 +139,7 @@ impl Call<'_> {
             let message = "resourceVersion should not be set on objects to be created";
             return Err(Status::new(Reason::Unknown(500), message));
         }
-        Ok((object, pending))
+        Ok(object)
     }
 
     /// 409 for a name that is taken.

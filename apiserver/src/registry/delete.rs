@@ -197,12 +197,10 @@ impl Call<'_> {
             Plan::Leave => Ok(Deletion::Kept(current)),
             Plan::Already => Ok(Deletion::Pending(current)),
             Plan::Remove if dry_run => Ok(Deletion::Gone(old)),
-            Plan::Remove => self.registry.store.delete(key.clone(), expect).await.map(|deleted| {
-                self.collection().hooks.deleted(&old);
-                let mut last = old;
-                meta::set(&mut last, "resourceVersion", deleted.revision.to_string().into());
-                Deletion::Gone(last)
-            }),
+            Plan::Remove => match self.registry.store.delete(key.clone(), expect).await {
+                Ok(deleted) => Ok(self.gone(old, deleted.revision).await),
+                Err(error) => Err(error),
+            },
             Plan::StoreAndRemove(new) if dry_run => Ok(Deletion::Gone(new)),
             Plan::StoreAndRemove(new) => self.remove_marked(key, new, &current).await,
             Plan::Store(new) => {
@@ -222,21 +220,27 @@ impl Call<'_> {
         }
     }
 
-    async fn remove_marked(&self, key: &Key, mut new: Value, current: &Written) -> Result<Deletion, Error> {
+    /// What has to happen once an object has gone.
+    async fn gone(&self, mut last: Value, revision: u64) -> Deletion {
+        self.collection().hooks.deleted(&last).await;
+        meta::set(&mut last, "resourceVersion", revision.to_string().into());
+        Deletion::Gone(last)
+    }
+
+    async fn remove_marked(&self, key: &Key, new: Value, current: &Written) -> Result<Deletion, Error> {
         let raw = self.collection().head.encode(&new, object::managed(&current.raw));
         let (ttl, expect) = (self.collection().hooks.ttl(), Expect::Revision(current.revision));
         let marked = self.registry.store.put(key.clone(), raw, expect, ttl).await?;
-        let revision = match self.registry.store.delete(key.clone(), Expect::Revision(marked)).await {
-            Ok(deleted) => {
-                self.collection().hooks.deleted(&new);
-                deleted.revision
-            }
+        match self.registry.store.delete(key.clone(), Expect::Revision(marked)).await {
+            Ok(deleted) => Ok(self.gone(new, deleted.revision).await),
             // Somebody who saw the mark was faster, such as the controller that collects pods: it has gone as asked.
-            Err(Error::NotFound { .. }) => marked,
-            Err(error) => return Err(error),
-        };
-        meta::set(&mut new, "resourceVersion", revision.to_string().into());
-        Ok(Deletion::Gone(new))
+            Err(Error::NotFound { .. }) => {
+                let mut last = new;
+                meta::set(&mut last, "resourceVersion", marked.to_string().into());
+                Ok(Deletion::Gone(last))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) fn check_preconditions(&self, old: &Value, options: &DeleteOptions) -> Result<(), Status> {

@@ -9,11 +9,12 @@ mod namespace;
 mod scale;
 mod service;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use api::{Status, Value};
 use async_trait::async_trait;
+use daemon::Tasks;
 use http::HeaderMap;
 use jiff::Timestamp;
 use serde_json::json;
@@ -23,11 +24,15 @@ use super::options::{DeleteOptions, WriteOptions};
 use super::{Config, Registry};
 use crate::answer::{self, Body, Response};
 use crate::negotiate::{self, Accept, Format};
+use crate::objects::Objects;
 use crate::request::{Context, ResourcePath, Verb};
 
 /// Steps of the write pipeline that a kind takes part in.
 #[async_trait]
 pub(crate) trait Hooks: Send + Sync + 'static {
+    /// Before anything else: where the objects of other kinds are.
+    fn bind(&self, _objects: Weak<dyn Objects>) {}
+
     /// At start: everything that is stored.
     fn rebuild(&self, _objects: &mut dyn Iterator<Item = Value>) {}
 
@@ -47,7 +52,7 @@ pub(crate) trait Hooks: Send + Sync + 'static {
     }
 
     /// After an object has been removed for good.
-    fn deleted(&self, _object: &Value) {}
+    async fn deleted(&self, _object: &Value) {}
 
     /// An object without finalizers that is being deleted may be removed.
     fn may_go(&self, _object: &Value) -> bool {
@@ -81,12 +86,22 @@ pub(crate) enum DeleteStep {
     Nothing,
 }
 
-/// Allocations of a write that may still fail: undone unless [`Pending::commit`] is called.
-#[derive(Default)]
-pub(crate) struct Pending {
-    commit: Option<Box<dyn FnOnce() + Send>>,
-    undo: Option<Box<dyn FnOnce() + Send>>,
+/// What a write has taken before it is known whether it is stored.
+#[async_trait]
+pub(crate) trait Allocation: Send {
+    /// The write is stored: what it gives up goes back.
+    async fn commit(self: Box<Self>);
+
+    /// The write is not stored: what was taken goes back.
+    async fn undo(self: Box<Self>);
+
+    /// As [`Allocation::undo`], behind the back of a request that was given up.
+    fn abandon(self: Box<Self>);
 }
+
+/// The allocation of a write that may still fail. One that is dropped is abandoned.
+#[derive(Default)]
+pub(crate) struct Pending(Option<Box<dyn Allocation>>);
 
 impl Pending {
     /// Nothing to keep or undo.
@@ -94,19 +109,41 @@ impl Pending {
         Self::default()
     }
 
+    /// This allocation.
+    pub(crate) fn of(allocation: impl Allocation + 'static) -> Self {
+        Self(Some(Box::new(allocation)))
+    }
+
     /// The write is stored.
-    pub(crate) fn commit(mut self) {
-        self.undo = None;
-        if let Some(commit) = self.commit.take() {
-            commit();
+    pub(crate) async fn commit(mut self) {
+        if let Some(allocation) = self.0.take() {
+            allocation.commit().await;
+        }
+    }
+
+    /// The write is not stored.
+    pub(crate) async fn undo(mut self) {
+        if let Some(allocation) = self.0.take() {
+            allocation.undo().await;
+        }
+    }
+
+    /// The outcome of what follows on an allocation, which is undone when that has failed.
+    pub(crate) async fn unless_failed<T>(self, outcome: Result<T, Status>) -> Result<(T, Self), Status> {
+        match outcome {
+            Ok(done) => Ok((done, self)),
+            Err(status) => {
+                self.undo().await;
+                Err(status)
+            }
         }
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(undo) = self.undo.take() {
-            undo();
+        if let Some(allocation) = self.0.take() {
+            allocation.abandon();
         }
     }
 }
@@ -117,11 +154,14 @@ struct Plain;
 impl Hooks for Plain {}
 
 /// The steps of a resource.
-pub(crate) fn hooks(config: &Config, group: &str, resource: &str) -> Arc<dyn Hooks> {
+pub(crate) fn hooks(config: &Config, group: &str, resource: &str, tasks: &Tasks) -> Arc<dyn Hooks> {
     match (group, resource) {
         ("", "events") => Arc::new(events::Events { ttl: config.event_ttl }),
         ("", "namespaces") => Arc::new(namespace::Namespaces),
-        ("", "services") => Arc::new(service::Services::new(config.service_ips, config.node_ports.clone())),
+        ("", "services") => {
+            let (block, ports) = (config.service_ips.into(), config.node_ports.clone());
+            Arc::new(service::Services::new(block, ports, tasks.clone()))
+        }
         ("batch", "jobs") => Arc::new(Jobs),
         _ => Arc::new(Plain),
     }

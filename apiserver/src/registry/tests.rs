@@ -34,7 +34,7 @@ impl Authorizer for Anything {
 /// A registry in a directory of its own.
 pub(crate) struct Server {
     pub(crate) registry: Arc<Registry>,
-    _directory: tempfile::TempDir,
+    _directory: Arc<tempfile::TempDir>,
 }
 
 /// An answer, read to its end.
@@ -50,15 +50,24 @@ pub(crate) async fn server() -> Server {
 }
 
 pub(crate) async fn server_with(plugins: Vec<Arc<dyn crate::admission::Plugin>>) -> Server {
-    let directory = tempfile::tempdir().unwrap();
+    servers_with(1, plugins).await.remove(0)
+}
+
+/// Several registries over one store.
+pub(crate) async fn servers_with(count: usize, plugins: Vec<Arc<dyn crate::admission::Plugin>>) -> Vec<Server> {
+    let directory = Arc::new(tempfile::tempdir().unwrap());
     let start = std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let mut options = store::Options::new(start);
     options.sync = false;
     let store = Arc::new(store::EmbeddedStore::open(directory.path(), options).unwrap());
-    let tasks = Tasks::new(Drain::never());
-    let registry = Registry::new(store, Config::default(), tasks, Arc::new(Anything), Chain::new(plugins));
-    registry.start().await.unwrap();
-    Server { registry, _directory: directory }
+    let mut servers = Vec::new();
+    for _ in 0..count {
+        let (tasks, plugins) = (Tasks::new(Drain::never()), Chain::new(plugins.clone()));
+        let registry = Registry::new(store.clone(), Config::default(), tasks, Arc::new(Anything), plugins);
+        registry.start().await.unwrap();
+        servers.push(Server { registry, _directory: directory.clone() });
+    }
+    servers
 }
 
 /// A request's context with this query.

@@ -113,14 +113,32 @@ impl Call<'_> {
         write::dedup_owners(self, &mut new, true);
         self.check_version(&mut new, current.revision)?;
         let pending = self.prepare_change(&mut new, &old, change.options).await?;
-        write::warn(self, &new, Some(&old));
-        let new = write::finish(self, write::admit(self, &admission, new).await?)?;
-        if self.deletes(&new, &old) {
-            let raw = self.encode(&new, managed.as_deref().unwrap_or_else(|| object::managed(&current.raw)));
+        let outcome = self.store_change(new, managed.as_deref(), &admission, change, (key, current)).await;
+        let (step, pending) = pending.unless_failed(outcome).await?;
+        match &step {
+            Step::Done(_) => pending.commit().await,
+            Step::Again => pending.undo().await,
+        }
+        Ok(step)
+    }
+
+    /// Admits a prepared change and stores it.
+    async fn store_change(
+        &self,
+        new: Value,
+        managed: Option<&[u8]>,
+        admission: &Admission<'_>,
+        change: &Change<'_>,
+        (key, current): (&Key, &Written),
+    ) -> Result<Step, Status> {
+        write::warn(self, &new, admission.old);
+        let new = write::finish(self, write::admit(self, admission, new).await?)?;
+        if admission.old.is_some_and(|old| self.deletes(&new, old)) {
+            let raw = self.encode(&new, managed.unwrap_or_else(|| object::managed(&current.raw)));
             return self.delete_emptied((new, raw), change, key, current.revision).await;
         }
-        let raw = self.new_state(&new, managed.as_deref(), current);
-        self.put_changed(raw, change, key, current, pending).await
+        let raw = self.new_state(&new, managed, current);
+        self.put_changed(raw, change, key, current).await
     }
 
     /// The new state as it is stored; the old one when nothing but times of managed fields would change.
@@ -137,14 +155,7 @@ impl Call<'_> {
         self.encode(new, managed)
     }
 
-    async fn put_changed(
-        &self,
-        raw: Bytes,
-        change: &Change<'_>,
-        key: &Key,
-        current: &Written,
-        pending: Pending,
-    ) -> Result<Step, Status> {
+    async fn put_changed(&self, raw: Bytes, change: &Change<'_>, key: &Key, current: &Written) -> Result<Step, Status> {
         let unchanged = raw == current.raw;
         if unchanged || change.options.dry_run {
             let written = Written { raw, revision: current.revision };
@@ -152,10 +163,7 @@ impl Call<'_> {
         }
         let expect = Expect::Revision(current.revision);
         match self.store(key, raw, expect, change.options).await {
-            Ok(written) => {
-                pending.commit();
-                Ok(Step::Done(Outcome { written, created: false }))
-            }
+            Ok(written) => Ok(Step::Done(Outcome { written, created: false })),
             Err(Error::Conflict { .. } | Error::NotFound { .. }) => Ok(Step::Again),
             Err(error) => Err(errors::write(&error, self.subject(&self.path.name, "update"))),
         }
@@ -250,16 +258,21 @@ impl Call<'_> {
 
     /// Keeps what a client does not decide, allocates, and validates.
     async fn prepare_change(&self, new: &mut Value, old: &Value, options: &WriteOptions) -> Result<Pending, Status> {
-        let strategy = self.endpoint.strategy;
-        let request = self.strategy_request();
         // A part of an object is written by the rules of the whole.
         let whole = special::part(&self.path.group, &self.path.resource, &self.path.subresource).is_some();
         let subresource = if whole { "" } else { self.path.subresource.as_str() };
-        let pending = if subresource.is_empty() {
-            self.collection().hooks.begin_update(new, old, options.dry_run).await?
-        } else {
-            Pending::nothing()
-        };
+        if !subresource.is_empty() {
+            self.prepare_allocated_change(subresource, new, old)?;
+            return Ok(Pending::nothing());
+        }
+        let pending = self.collection().hooks.begin_update(new, old, options.dry_run).await?;
+        let outcome = self.prepare_allocated_change(subresource, new, old);
+        pending.unless_failed(outcome).await.map(|((), pending)| pending)
+    }
+
+    fn prepare_allocated_change(&self, subresource: &str, new: &mut Value, old: &Value) -> Result<(), Status> {
+        let strategy = self.endpoint.strategy;
+        let request = self.strategy_request();
         write::ensure_namespace(self, new)?;
         let generation = meta::metadata(old).and_then(|m| m.get("generation")).cloned().unwrap_or_default();
         meta::set(new, "generation", generation);
@@ -278,8 +291,7 @@ impl Call<'_> {
         } else {
             kinds::validate::subresource(strategy, SubresourceChange { subresource, new, old }, namespaced, &request)
         };
-        self.refuse_invalid(meta::name(new), &errors)?;
-        Ok(pending)
+        self.refuse_invalid(meta::name(new), &errors)
     }
 
     /// The last finalizer of a deleted object has gone.
@@ -300,7 +312,7 @@ impl Call<'_> {
     ) -> Result<Step, Status> {
         if !change.options.dry_run {
             match self.registry.store.delete(key.clone(), Expect::Revision(revision)).await {
-                Ok(_) => self.collection().hooks.deleted(&new),
+                Ok(_) => self.collection().hooks.deleted(&new).await,
                 Err(Error::NotFound { .. }) => {}
                 Err(Error::Conflict { .. }) => return Ok(Step::Again),
                 Err(error) => return Err(errors::write(&error, self.subject(&self.path.name, "delete"))),

@@ -31,6 +31,10 @@ impl Strategy for IpAddress {
         found.0.into_iter().filter_map(|error| detail(error.message)).collect()
     }
 
+    fn generates_names(&self) -> bool {
+        false
+    }
+
     fn validate_create(&self, object: &Value, _request: &Request<'_>, errors: &mut FieldErrors) {
         parent(object, errors);
     }
@@ -41,7 +45,7 @@ impl Strategy for IpAddress {
         immutable_unshown(reference(new), reference(old), &Path::new("spec.parentRef"), errors);
     }
 
-    fn row(&self, object: &Value, _now: Timestamp) -> Option<Vec<Value>> {
+    fn row(&self, object: &Value, now: Timestamp) -> Option<Vec<Value>> {
         let parent = some(at(object, "spec"), "parentRef").map_or(rows::NONE.to_owned(), |parent| {
             let (group, resource) = (text(parent, "group"), text(parent, "resource"));
             let kind = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
@@ -51,7 +55,8 @@ impl Strategy for IpAddress {
             };
             format!("{}{namespace}/{}", kind.to_lowercase(), text(parent, "name"))
         });
-        Some(vec![rows::name(object), json!(parent)])
+        // Upstream's row has an age, for which it has no column.
+        Some(vec![rows::name(object), json!(parent), rows::age(object, now)])
     }
 }
 

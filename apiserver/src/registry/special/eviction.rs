@@ -15,7 +15,7 @@ use super::{Action, success};
 use crate::admission::Operation;
 use crate::answer::Response;
 use crate::negotiate::Format;
-use crate::objects::{Objects as _, Ref};
+use crate::objects::{Manager, Objects as _, Ref};
 use crate::registry::call::Call;
 use crate::registry::options::{DeleteOptions, WriteOptions};
 use crate::registry::write::{self, Admission};
@@ -160,7 +160,7 @@ async fn take_disruption(call: &Call<'_>, name: &str, pod: &str, dry_run: bool) 
             return Ok(());
         }
         let changed = taken(&found, pod, call.context.now);
-        match call.registry.update(budget, "status", changed).await {
+        match call.registry.update(budget, "status", changed, Manager::SERVER).await {
             Err(status) if status.reason == Reason::Conflict => {}
             outcome => return outcome.map(drop),
         }

@@ -1,73 +1,172 @@
 //! Services: cluster IPs, node ports and health-check ports are given out before a write and given back after it.
 //!
-//! What is in use is known from the stored services, read once at start. The allocator is this process' own: several
-//! servers over one store would need upstream's IPAddress objects, which are not kept yet.
+//! A cluster IP is held by an object of its own, between all servers of a store. Which ports are in use is known from the
+//! stored services, read once at start: that allocator is this process' own.
 
-mod allocator;
 mod families;
+mod pool;
+mod ports;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use api::field::{FieldErrors, Path};
 use api::{Status, Value, meta};
 use async_trait::async_trait;
-use ipnet::Ipv4Net;
+use daemon::Tasks;
+use ipnet::IpNet;
 use kinds::tree::{at, enter, int, list, list_mut, put, text, texts};
 use parking_lot::Mutex;
 
-use self::allocator::{Allocations, Draft};
-use super::{Hooks, Pending};
+use self::pool::{Pool, Refused};
+use self::ports::{Draft, Ports};
+use super::{Allocation, Hooks, Pending};
+use crate::addresses::{HEADLESS, Parent, cluster_ips};
+use crate::objects::Objects;
 
 #[cfg(test)]
 mod tests;
 
-/// `clusterIP` of a headless service.
-const HEADLESS: &str = "None";
-
 /// The steps of services.
 pub(super) struct Services {
-    allocations: Arc<Mutex<Allocations>>,
+    pool: Arc<Pool>,
+    ports: Arc<Mutex<Ports>>,
+    tasks: Tasks,
+}
+
+/// What one write has taken, and what it gives up.
+struct Taken {
+    pool: Arc<Pool>,
+    ports: Arc<Mutex<Ports>>,
+    tasks: Tasks,
+    parent: Parent,
+    ips: Changed<IpAddr>,
+    numbers: Changed<u16>,
+}
+
+struct Changed<T> {
+    taken: Vec<T>,
+    released: Vec<T>,
+}
+
+impl<T> Changed<T> {
+    fn nothing() -> Self {
+        Self { taken: Vec::new(), released: Vec::new() }
+    }
+}
+
+#[async_trait]
+impl Allocation for Taken {
+    async fn commit(self: Box<Self>) {
+        self.ports.lock().release(&self.numbers.released);
+        self.pool.give_back(&self.ips.released, &self.parent).await;
+    }
+
+    async fn undo(self: Box<Self>) {
+        self.ports.lock().release(&self.numbers.taken);
+        self.pool.give_back(&self.ips.taken, &self.parent).await;
+    }
+
+    fn abandon(self: Box<Self>) {
+        // Outside of a runtime there is nobody left to do it: the repair of the next server will.
+        if self.ips.taken.is_empty() || tokio::runtime::Handle::try_current().is_err() {
+            self.ports.lock().release(&self.numbers.taken);
+            return;
+        }
+        self.tasks.clone().spawn("service-undo", self.undo());
+    }
 }
 
 impl Services {
-    pub(super) fn new(ips: Ipv4Net, ports: RangeInclusive<u16>) -> Self {
-        Self { allocations: Arc::new(Mutex::new(Allocations::new(ips, ports))) }
+    /// Services whose cluster IPs come from this block, as long as no block is stored.
+    pub(super) fn new(block: IpNet, ports: RangeInclusive<u16>, tasks: Tasks) -> Self {
+        Self { pool: Arc::new(Pool::new(block)), ports: Arc::new(Mutex::new(Ports::new(ports))), tasks }
     }
 
-    /// Allocates on a draft: kept when the write is stored, undone otherwise, and never kept by a dry run.
-    fn allocate(
+    /// Allocates the ports that go with these addresses. They go back when there are none.
+    async fn with_ports(
         &self,
+        parent: Parent,
+        ips: Changed<IpAddr>,
         dry_run: bool,
-        work: impl FnOnce(&mut Draft<'_>) -> Result<(), Status>,
+        work: impl FnOnce(&mut Draft<'_>) -> Result<(), Status> + Send,
     ) -> Result<Pending, Status> {
-        if dry_run {
-            let mut copy = self.allocations.lock().clone();
-            work(&mut Draft::new(&mut copy))?;
-            return Ok(Pending::nothing());
+        let (outcome, taken, released) = {
+            let mut ports = self.ports.lock();
+            let mut draft = Draft::new(&mut ports, dry_run);
+            let outcome = work(&mut draft);
+            let (taken, released) = draft.finish();
+            (outcome, taken, released)
+        };
+        let (pool, ports, tasks) = (self.pool.clone(), self.ports.clone(), self.tasks.clone());
+        let taken = Taken { pool, ports, tasks, parent, ips, numbers: Changed { taken, released } };
+        let pending = Pending::of(taken);
+        match outcome {
+            Ok(()) => Ok(pending),
+            Err(status) => {
+                pending.undo().await;
+                Err(status)
+            }
         }
-        let mut allocations = self.allocations.lock();
-        let mut draft = Draft::new(&mut allocations);
-        let outcome = work(&mut draft);
-        let (taken, released) = draft.finish();
-        if let Err(status) = outcome {
-            allocations.release(&taken);
-            return Err(status);
+    }
+
+    /// Gives a service its cluster IP and returns it when it was taken for it.
+    async fn allocate_ip(&self, service: &mut Value, dry_run: bool) -> Result<Vec<IpAddr>, Status> {
+        let first = texts(at(service, "spec"), "clusterIPs").next().unwrap_or("").to_owned();
+        if is_external_name(service) || first == HEADLESS {
+            return Ok(Vec::new());
         }
-        drop(allocations);
-        let (to_commit, to_undo) = (self.allocations.clone(), self.allocations.clone());
-        let commit = move || to_commit.lock().release(&released);
-        let undo = move || to_undo.lock().release(&taken);
-        Ok(Pending { commit: Some(Box::new(commit)), undo: Some(Box::new(undo)) })
+        let asked = match first.as_str() {
+            "" => None,
+            // Validation has the words for what is no address.
+            text => match text.parse() {
+                Ok(ip) => Some(ip),
+                Err(_) => return Ok(Vec::new()),
+            },
+        };
+        let ip = self.take(asked, &Parent::of_service(service), dry_run).await;
+        let ip = ip.map_err(|why| refusal(service, &first, why))?;
+        if asked.is_none() {
+            let spec = enter(service, "spec");
+            put(spec, "clusterIP", ip.to_string());
+            put(spec, "clusterIPs", vec![ip.to_string()]);
+        }
+        Ok(if dry_run { Vec::new() } else { vec![ip] })
+    }
+
+    async fn take(&self, asked: Option<IpAddr>, parent: &Parent, dry_run: bool) -> Result<IpAddr, Refused> {
+        match asked {
+            _ if dry_run => self.pool.pretend(asked),
+            Some(ip) => self.pool.take(ip, parent).await.map(|()| ip),
+            None => self.pool.take_any(parent).await,
+        }
+    }
+
+    /// The addresses that an update takes and gives up.
+    async fn change_ip(&self, new: &mut Value, old: &Value, dry_run: bool) -> Result<Changed<IpAddr>, Status> {
+        if families::keeps_preferred(new, old) {
+            return Ok(Changed::nothing());
+        }
+        if is_external_name(old) && !is_external_name(new) {
+            return Ok(Changed { taken: self.allocate_ip(new, dry_run).await?, released: Vec::new() });
+        }
+        if dry_run || is_external_name(old) || !is_external_name(new) {
+            return Ok(Changed::nothing());
+        }
+        Ok(Changed { taken: Vec::new(), released: addresses_of(old) })
     }
 }
 
 #[async_trait]
 impl Hooks for Services {
+    fn bind(&self, objects: Weak<dyn Objects>) {
+        self.pool.bind(objects);
+    }
+
     fn rebuild(&self, services: &mut dyn Iterator<Item = Value>) {
-        let mut allocations = self.allocations.lock();
-        services.for_each(|service| allocations.keep(&allocations_of(&service)));
+        let mut ports = self.ports.lock();
+        services.for_each(|service| ports.keep(&ports_of(&service)));
     }
 
     async fn begin_create(&self, service: &mut Value, dry_run: bool) -> Result<Pending, Status> {
@@ -76,31 +175,50 @@ impl Hooks for Services {
         if !ip.is_empty() && list(spec, "clusterIPs").is_empty() {
             put(spec, "clusterIPs", vec![ip]);
         }
-        self.allocate(dry_run, |draft| {
-            families::init(service, None)?;
-            allocate_ip(service, draft)?;
+        families::init(service, None)?;
+        let ips = Changed { taken: self.allocate_ip(service, dry_run).await?, released: Vec::new() };
+        let parent = Parent::of_service(service);
+        let allocate = |draft: &mut Draft<'_>| {
             allocate_ports(service, draft)?;
-            if needs_health_check(service) {
-                allocate_health_check(service, draft)?;
-            }
-            Ok(())
-        })
+            if needs_health_check(service) { allocate_health_check(service, draft) } else { Ok(()) }
+        };
+        self.with_ports(parent, ips, dry_run, allocate).await
     }
 
     async fn begin_update(&self, new: &mut Value, old: &Value, dry_run: bool) -> Result<Pending, Status> {
         keep_allocated(new, old);
         families::normalise_ips(new, old);
-        self.allocate(dry_run, |draft| {
-            families::init(new, Some(old))?;
-            update_ip(new, old, draft)?;
+        families::init(new, Some(old))?;
+        let ips = self.change_ip(new, old, dry_run).await?;
+        let parent = Parent::of_service(old);
+        let change = |draft: &mut Draft<'_>| {
             update_ports(new, old, draft)?;
             update_health_check(new, old, draft)
-        })
+        };
+        self.with_ports(parent, ips, dry_run, change).await
     }
 
-    fn deleted(&self, service: &Value) {
-        self.allocations.lock().release(&allocations_of(service));
+    async fn deleted(&self, service: &Value) {
+        self.ports.lock().release(&ports_of(service));
+        self.pool.give_back(&addresses_of(service), &Parent::of_service(service)).await;
     }
+}
+
+/// The refusal of an address, as upstream words it.
+fn refusal(service: &Value, asked: &str, why: Refused) -> Status {
+    let name = meta::name(service);
+    let detail = match why {
+        Refused::Full if asked.is_empty() => {
+            return Status::internal(format!("failed to allocate a serviceIP for Service {name:?}: {why}"));
+        }
+        why if asked.is_empty() => format!("failed to allocate IP: {why}"),
+        why => format!("failed to allocate IP {asked}: {why}"),
+    };
+    let spec = Path::new("spec");
+    // The place of the one that was to be found is there already.
+    let shown =
+        if asked.is_empty() { vec![Value::from("")].into() } else { at(at(service, "spec"), "clusterIPs").clone() };
+    invalid(service, &spec.child("clusterIPs"), shown, &detail)
 }
 
 fn kind_of(service: &Value) -> &str {
@@ -135,48 +253,27 @@ fn health_check_port(service: &Value) -> Option<u16> {
     port.filter(|port| *port != 0)
 }
 
-/// Everything that a stored service holds.
-fn allocations_of(service: &Value) -> allocator::Set {
-    let mut set = allocator::Set::default();
-    if !is_external_name(service) {
-        set.ips.extend(texts(at(service, "spec"), "clusterIPs").filter_map(|ip| ip.parse::<Ipv4Addr>().ok()));
-    }
-    set.ports.extend(node_ports(service));
+/// The ports that a stored service holds.
+fn ports_of(service: &Value) -> Vec<u16> {
+    let mut ports: Vec<u16> = node_ports(service).collect();
     if needs_health_check(service) {
-        set.ports.extend(health_check_port(service));
+        ports.extend(health_check_port(service));
     }
-    set
+    ports
+}
+
+/// The addresses that a stored service holds.
+fn addresses_of(service: &Value) -> Vec<IpAddr> {
+    if is_external_name(service) {
+        return Vec::new();
+    }
+    cluster_ips(service).into_iter().filter_map(|ip| ip.parse().ok()).collect()
 }
 
 fn invalid(service: &Value, path: &Path<'_>, value: impl Into<Value>, detail: &str) -> Status {
     let mut errors = FieldErrors::new();
     errors.invalid(path, value, detail);
     Status::invalid("", "Service", meta::name(service), &errors)
-}
-
-fn allocate_ip(service: &mut Value, draft: &mut Draft<'_>) -> Result<(), Status> {
-    let first = texts(at(service, "spec"), "clusterIPs").next().unwrap_or("").to_owned();
-    if is_external_name(service) || first == HEADLESS {
-        return Ok(());
-    }
-    let spec = Path::new("spec");
-    let path = spec.child("clusterIPs");
-    let shown = at(at(service, "spec"), "clusterIPs").clone();
-    if first.is_empty() {
-        let name = meta::name(service);
-        let Some(ip) = draft.next_ip() else {
-            return Err(Status::internal(format!(
-                "failed to allocate a serviceIP for Service {name:?}: range is full"
-            )));
-        };
-        let spec = enter(service, "spec");
-        put(spec, "clusterIP", ip.to_string());
-        put(spec, "clusterIPs", vec![ip.to_string()]);
-        return Ok(());
-    }
-    // Validation has the words for what is no address.
-    let Ok(ip) = first.parse() else { return Ok(()) };
-    draft.take_ip(ip).map_err(|why| invalid(service, &path, shown, &format!("failed to allocate IP {first}: {why}")))
 }
 
 fn allocate_ports(service: &mut Value, draft: &mut Draft<'_>) -> Result<(), Status> {
@@ -210,13 +307,12 @@ fn allocate_ports(service: &mut Value, draft: &mut Draft<'_>) -> Result<(), Stat
 /// Takes the port that is asked for, or any when it is 0.
 fn take_port(service: &Value, index: usize, asked: i64, draft: &mut Draft<'_>) -> Result<i64, Status> {
     if asked == 0 {
-        let port = draft.next_port();
-        return port.map(i64::from).ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"));
+        return draft.next().ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"));
     }
     let spec = Path::new("spec");
     let ports = spec.child("ports");
     let port = ports.index(index);
-    draft.take_port(asked).map_err(|why| invalid(service, &port.child("nodePort"), asked, &why))?;
+    draft.take(asked).map_err(|why| invalid(service, &port.child("nodePort"), asked, &why))?;
     Ok(asked)
 }
 
@@ -229,10 +325,10 @@ fn set_node_port(service: &mut Value, index: usize, node_port: i64) {
 fn allocate_health_check(service: &mut Value, draft: &mut Draft<'_>) -> Result<(), Status> {
     let asked = int(at(service, "spec"), "healthCheckNodePort");
     let port = if asked == 0 {
-        let next = draft.next_port().map(i64::from);
-        next.ok_or_else(|| Status::internal("failed to allocate a HealthCheck NodePort 0: range is full"))?
+        let full = "failed to allocate a HealthCheck NodePort 0: range is full";
+        draft.next().ok_or_else(|| Status::internal(full))?
     } else {
-        draft.take_port(asked).map_err(|why| {
+        draft.take(asked).map_err(|why| {
             Status::internal(format!("failed to allocate requested HealthCheck NodePort {asked}: {why}"))
         })?;
         asked
@@ -241,26 +337,11 @@ fn allocate_health_check(service: &mut Value, draft: &mut Draft<'_>) -> Result<(
     Ok(())
 }
 
-fn update_ip(new: &mut Value, old: &Value, draft: &mut Draft<'_>) -> Result<(), Status> {
-    if families::keeps_preferred(new, old) {
-        return Ok(());
-    }
-    if is_external_name(old) && !is_external_name(new) {
-        return allocate_ip(new, draft);
-    }
-    let first = texts(at(old, "spec"), "clusterIPs").next().unwrap_or("");
-    if first == HEADLESS || is_external_name(old) || !is_external_name(new) {
-        return Ok(());
-    }
-    texts(at(old, "spec"), "clusterIPs").filter_map(|ip| ip.parse().ok()).for_each(|ip| draft.release_ip(ip));
-    Ok(())
-}
-
 fn update_ports(new: &mut Value, old: &Value, draft: &mut Draft<'_>) -> Result<(), Status> {
     let before: Vec<u16> = node_ports(old).collect();
     if !has_node_ports(new) {
         if has_node_ports(old) {
-            before.iter().for_each(|port| draft.release_port(*port));
+            before.iter().for_each(|port| draft.release(*port));
         }
         return Ok(());
     }
@@ -284,7 +365,7 @@ fn update_ports(new: &mut Value, old: &Value, draft: &mut Draft<'_>) -> Result<(
         seen.push((protocol, chosen));
     }
     let after: Vec<u16> = node_ports(new).collect();
-    before.iter().filter(|port| !after.contains(port)).for_each(|port| draft.release_port(*port));
+    before.iter().filter(|port| !after.contains(port)).for_each(|port| draft.release(*port));
     Ok(())
 }
 
@@ -292,7 +373,7 @@ fn update_health_check(new: &mut Value, old: &Value, draft: &mut Draft<'_>) -> R
     match (needs_health_check(old), needs_health_check(new)) {
         (false, true) => allocate_health_check(new, draft),
         (true, false) => {
-            health_check_port(old).into_iter().for_each(|port| draft.release_port(port));
+            health_check_port(old).into_iter().for_each(|port| draft.release(port));
             Ok(())
         }
         _ => Ok(()),

@@ -233,14 +233,14 @@ async fn watches_can_be_tables_or_metadata() {
 
 #[tokio::test]
 async fn the_server_follows_its_own_objects() {
-    use crate::objects::{Change, Objects as _, Ref};
+    use crate::objects::{Change, Manager, Objects as _, Ref};
     use futures::StreamExt as _;
 
     let server = server().await;
     let registry = &server.registry;
     let maps = Ref::collection("", "configmaps", "default");
     let a = Ref { name: "a", ..maps };
-    registry.create(maps, config_map("a", &json!({}))).await.unwrap();
+    registry.create(maps, config_map("a", &json!({})), Manager::SERVER).await.unwrap();
     registry.list_newest(maps).await.unwrap();
     let mut changes = registry.changes("", "configmaps");
     let mut next = async || tokio::time::timeout(Duration::from_secs(10), changes.next()).await.unwrap().unwrap();
@@ -248,9 +248,9 @@ async fn the_server_follows_its_own_objects() {
     assert!(matches!(next().await, Change::Synced));
     let mut object = (*registry.read(a).await.unwrap()).clone();
     object["data"] = json!({"k": "v"});
-    registry.update(a, "", object).await.unwrap();
+    registry.update(a, "", object, Manager::SERVER).await.unwrap();
     assert!(matches!(next().await, Change::Put(object) if object["data"]["k"] == "v"));
-    registry.delete(a).await.unwrap();
+    registry.delete(a, None).await.unwrap();
     assert!(matches!(next().await, Change::Deleted(object) if object["data"]["k"] == "v"));
     assert!(registry.read(a).await.is_err());
 }

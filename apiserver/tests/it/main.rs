@@ -5,6 +5,7 @@
 mod addresses;
 mod front;
 mod invalid;
+mod losses;
 mod server;
 mod shared;
 mod streams;

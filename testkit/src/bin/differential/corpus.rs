@@ -13,6 +13,9 @@ use serde_json::{Map, Value, json};
 
 use crate::template;
 
+#[cfg(test)]
+mod tests;
+
 /// The longest name of a namespace.
 const NAME_CHARS: usize = 63;
 

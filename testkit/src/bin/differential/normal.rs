@@ -4,7 +4,7 @@
 //! - **uids**, **times**, **revisions**, **continue tokens**: a word in angle brackets instead;
 //! - **ages**: a table's `5s`;
 //! - **generated**: names made from `generateName`, volumes of service-account tokens, tokens themselves, certificates;
-//! - **addresses** and **ports** that the server chose: those that are asked for lie in 10.96.7.0/24 and from 32700 on;
+//! - **addresses** and **ports** that the server chose: those that are asked for lie in 10.96.7.0/24 and from 32700 to 32719;
 //! - **opaque**: entity tags and the hashes in the addresses of documents, which say only whether something changed;
 //! - **walks**: upstream walks maps in random order, so causes and rules are sorted, the message of several is cut short,
 //!   and which of several bindings allows is left out;
@@ -110,7 +110,7 @@ fn steady(value: &mut Value, key: &str) {
         Value::Array(items) => items.iter_mut().for_each(|item| steady(item, key)),
         Value::String(string) => *string = steady_text(string, key),
         Value::Number(number) if ["nodePort", "healthCheckNodePort"].contains(&key) => {
-            let asked = number.as_u64().is_none_or(|port| port == 0 || port >= 32_700);
+            let asked = number.as_u64().is_none_or(|port| port == 0 || (32_700..32_720).contains(&port));
             if !asked {
                 *value = "<port>".into();
             }
@@ -210,7 +210,7 @@ fn digest(bytes: &[u8]) -> String {
     format!("<digest {hex}>")
 }
 
-/// Every item of a list under its name, and every definition, path or schema of a document, by digest.
+/// Every item of a list under its name, and every definition, parameter, path or schema of a document, by digest.
 fn digest_members(body: &mut Value) {
     let Some(fields) = body.as_object_mut() else {
         return;
@@ -221,7 +221,7 @@ fn digest_members(body: &mut Value) {
         let named: Map<String, Value> = named.collect();
         fields.insert("items".to_owned(), named.into());
     }
-    for collection in ["definitions", "paths", "schemas", "securityDefinitions"] {
+    for collection in ["definitions", "parameters", "paths", "schemas", "securityDefinitions"] {
         if let Some(Value::Object(members)) = fields.get_mut(collection) {
             members.values_mut().for_each(|member| {
                 without_prose(member);

@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// Variables that `cargo run` sets for the program it starts.
-const OF_THE_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+/// How variables begin that `cargo run` sets for the program it starts.
+const OF_THE_PACKAGE: [&str; 3] = ["CARGO_PKG_", "CARGO_MANIFEST_", "OUT_DIR"];
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {

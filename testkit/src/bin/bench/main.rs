@@ -215,7 +215,8 @@ async fn store(args: &Args) -> Result<()> {
     let mut command = Command::new(cargo);
     // What cargo says of this package makes build scripts that look at it run again, and the rest with them.
     for (name, _) in std::env::vars_os() {
-        let is_of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        let is_of_package =
+            |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_", "OUT_DIR"].iter().any(|p| name.starts_with(p));
         if name.to_str().is_some_and(is_of_package) {
             command.env_remove(name);
         }

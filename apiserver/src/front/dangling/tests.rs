@@ -49,7 +49,7 @@ fn a_schema_dangles_until_its_level_exists() {
     written["status"] = json!({"conditions": [a.1]});
     known.put_schema(Arc::new(written.clone()));
     let found = said("a", "False", "Found", "and it exists", "p");
-    assert_eq!(known.wanted(now), [found.clone()], "it says that the level is missing");
+    assert_eq!(known.wanted(now), std::slice::from_ref(&found), "it says that the level is missing");
 
     written["status"]["conditions"][0] = found.1;
     written["metadata"]["resourceVersion"] = json!("5");

@@ -27,7 +27,7 @@ fn lines_are_counted_as_upstream_counts_them() {
         ("a: 1\nb: c: d", "line 2: mapping values are not allowed in this context"),
         ("a: [b", "line 1: did not find expected ',' or ']'"),
         ("a: 1\nb: [c", "line 1: did not find expected ',' or ']'"),
-        ("a: 1\n\tb: 2", "line 2: found character that cannot start any token"),
+        ("a: 1\nb: @c", "line 2: found character that cannot start any token"),
     ] {
         assert_eq!(words(&read(body.as_bytes()).unwrap_err().to_string()), expected, "{body}");
     }

@@ -8,6 +8,9 @@ use serde_json::json;
 /// Columns that the registry fills itself, from metadata.
 const PLAIN: [&str; 2] = ["Name", "Created At"];
 
+/// The resource whose rows end with an age that no column names, as upstream's do.
+const ONE_MORE: &str = "ipaddresses";
+
 #[test]
 fn cells_are_upstreams() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/rows.jsonl");
@@ -45,7 +48,7 @@ fn every_listed_kind_fills_its_columns() {
         let names: Vec<&str> = resource.columns.iter().map(|column| column.name).collect();
         let cells = kinds::strategy(resource.group, resource.name).row(&json!({"metadata": {}}), now);
         let filled = match cells {
-            Some(cells) => cells.len() == names.len(),
+            Some(cells) => cells.len() == names.len() + usize::from(resource.name == ONE_MORE),
             None => names == PLAIN,
         };
         if !filled {

@@ -84,14 +84,15 @@ async fn collect_pods(store: Arc<dyn store::Store>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_deletion_that_another_one_completes_has_succeeded() {
     let server = server().await;
-    let collector = tokio::spawn(collect_pods(server.registry.store.clone()));
+    let mut collector = tokio::task::JoinSet::new();
+    collector.spawn(collect_pods(server.registry.store.clone()));
     for number in 0..200 {
         let name = format!("p{number}");
         server.create(PODS, &pod(&name)).await;
         let answer = server.delete(&format!("{PODS}/{name}"), &json!({})).await;
         assert_eq!(answer.code, 200, "{answer:?}");
     }
-    collector.abort();
+    collector.abort_all();
 }
 
 #[tokio::test]

@@ -46,9 +46,11 @@ async fn whole(headers: &HeaderMap) -> Response {
     if !accept.split(',').any(is_json) {
         return empty(StatusCode::NOT_ACCEPTABLE);
     }
-    match tokio::task::spawn_blocking(super::v2::document).await {
+    // Made when it is first asked for: it is made of all documents of v3, and few ask.
+    static DOCUMENT: OnceLock<Document> = OnceLock::new();
+    match tokio::task::spawn_blocking(|| DOCUMENT.get_or_init(super::v2::document)).await {
         Ok(document) => {
-            let mut answer = send(&document, false, "application/json", headers);
+            let mut answer = send(document, false, "application/json", headers);
             answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding, Accept"));
             answer
         }

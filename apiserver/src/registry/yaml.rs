@@ -12,6 +12,8 @@ const SUMMARY_BYTES: usize = 30;
 
 /// Reads a body of a request, with its aliases followed when not too much comes of them.
 pub(crate) fn read(body: &[u8]) -> Result<Value, serde_yaml_ng::Error> {
+    // The library does not count the mark that says UTF-8, and then misplaces all that follows.
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     weight::check(body)?;
     reader::read(body)
 }

@@ -24,13 +24,18 @@ impl Node<'_> {
         meaning.unwrap_or_else(|| text.into())
     }
 
-    /// The text has no quotes around it and no tag before it.
+    /// The text has no quotes around it and no tag before it. What is looked at of two texts does not overlap, however
+    /// long the words of a body are.
     fn is_plain(self, text: &str) -> bool {
         let at = text.as_ptr().addr().checked_sub(self.body.as_ptr().addr());
-        let Some(before) = at.and_then(|at| self.body.get(..at)) else { return false };
-        let is_quoted = matches!(before.last(), Some(b'"' | b'\''));
-        let word = before.trim_ascii_end().rsplit(u8::is_ascii_whitespace).next().unwrap_or_default();
-        !is_quoted && !word.starts_with(b"!")
+        let Some((before, rest)) = at.and_then(|at| self.body.split_at_checked(at)) else { return false };
+        let is_quoted = matches!(rest.get(text.len()), Some(b'"' | b'\''));
+        let is_apart = before.last().is_some_and(u8::is_ascii_whitespace);
+        if is_quoted || !is_apart {
+            return !is_quoted;
+        }
+        let mut words = before.rsplit(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        !words.find(|word| !word.starts_with(b"&")).is_some_and(|word| word.starts_with(b"!"))
     }
 }
 
@@ -62,7 +67,7 @@ fn integer(plain: &str) -> Option<Value> {
 
 fn float(plain: &str) -> Option<Value> {
     let is_number = plain.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte));
-    plain.parse::<f64>().ok().filter(|_| is_number).map(number)
+    plain.parse::<f64>().ok().filter(|float| is_number && float.is_finite()).map(number)
 }
 
 /// A float as Go writes it in JSON: without a fraction of zero.

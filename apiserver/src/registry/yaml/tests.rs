@@ -48,6 +48,17 @@ fn plain_scalars_are_those_of_the_older_yaml() {
     let expected = serde_json::json!({"false": "n\n", "true": "on", "8080": "x", "y": "z"});
     assert_eq!(read(block.as_bytes()).unwrap(), expected);
     assert!(read(b"? ~\n: x\n").is_err() && read(b"a: .inf").is_err());
+    let rest = "\u{feff}{a: 12e45678, b: \"\\u0031\", c: !!str &x n, d: &y n, e: 0644, f: '1'}";
+    let expected = serde_json::json!({"a": "12e45678", "b": "1", "c": "n", "d": false, "e": 420, "f": "1"});
+    assert_eq!(read(rest.as_bytes()).unwrap(), expected);
+}
+
+#[test]
+fn a_body_without_blanks_is_read_in_linear_time() {
+    // Looking for a tag back to the last blank of each would take hours.
+    let body = format!("[{}n]", "n,\"1\",".repeat(300_000));
+    let read = read(body.as_bytes()).unwrap();
+    assert_eq!((read[0].as_bool(), read[1].as_str()), (Some(false), Some("1")));
 }
 
 #[test]

@@ -90,10 +90,11 @@ pub(super) fn plan(
     }
 }
 
-/// No address is left without a block when this one goes.
+/// No address is left without a block when this one goes. Blocks that are going too do not count: each would go
+/// because of the other.
 fn may_go(block: &ServiceCIDR, blocks: &[Arc<ServiceCIDR>], addresses: &[Arc<IPAddress>]) -> bool {
-    let others: Vec<IpNet> =
-        blocks.iter().filter(|other| other.name_any() != block.name_any()).flat_map(|other| nets(other)).collect();
+    let stays = |other: &&Arc<ServiceCIDR>| other.name_any() != block.name_any() && !is_going(other);
+    let others: Vec<IpNet> = blocks.iter().filter(stays).flat_map(|other| nets(other)).collect();
     if nets(block).all(|net| others.iter().any(|other| other.contains(&net))) {
         return true;
     }

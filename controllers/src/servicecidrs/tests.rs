@@ -50,6 +50,7 @@ fn a_block_goes_once_no_address_needs_it() {
     let young = block("a", &["10.0.0.0/24"], going("2026-01-01T00:00:57Z"));
     let (larger, same) = (block("b", &["10.0.0.0/16"], json!({})), block("b", &["10.0.0.0/24"], json!({})));
     let (half, other) = (block("b", &["10.0.0.0/25"], json!({})), block("b", &["10.1.0.0/24"], json!({})));
+    let going_too = block("b", &["10.0.0.0/16"], going("2026-01-01T00:00:00Z"));
     let two = block("a", &["10.0.0.0/24", "2001:db8::/112"], going("2026-01-01T00:00:00Z"));
     let (inside, low) = (address("10.0.0.200"), address("10.0.0.7"));
     let edge = address("10.0.0.255");
@@ -62,6 +63,8 @@ fn a_block_goes_once_no_address_needs_it() {
         ("used by others", &old, vec![], vec![&foreign], Step::TakeFinalizer),
         ("an address that is nobody's to give", &old, vec![], vec![&edge], Step::TakeFinalizer),
         ("in a larger one", &old, vec![&larger], vec![&inside], Step::TakeFinalizer),
+        ("in a larger one that goes too", &old, vec![&going_too], vec![&inside], held),
+        ("with one that goes too, free", &old, vec![&going_too], vec![], Step::TakeFinalizer),
         ("twice", &old, vec![&same], vec![&inside], Step::TakeFinalizer),
         ("addresses in a smaller one", &old, vec![&half], vec![&low], Step::TakeFinalizer),
         ("addresses beside a smaller one", &old, vec![&half], vec![&inside, &low], held),

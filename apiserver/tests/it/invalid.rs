@@ -52,13 +52,16 @@ async fn refused_requests_get_upstreams_answers() {
     let steps: Vec<Step> = serde_json::from_str(RECORDED).unwrap();
     let (mut differing, mut report) = (BTreeSet::new(), Vec::new());
     for step in &steps {
-        let before = revision(&server).await;
+        let (before, addresses) = (revision(&server).await, addresses(&server).await);
         let answer = send(&server, step).await;
         if step.setup {
             assert!(answer.code.is_success(), "{}: {}", step.name, String::from_utf8_lossy(&answer.body));
             continue;
         }
-        if answer.code.as_u16() >= 400 {
+        if answer.code.as_u16() >= 400 && step.path.ends_with("/services") {
+            // Upstream, too, holds an address with an object of its own while it looks at the service.
+            assert_eq!(self::addresses(&server).await, addresses, "{} was refused and holds an address", step.name);
+        } else if answer.code.as_u16() >= 400 {
             assert_eq!(revision(&server).await, before, "{} was refused and something was stored", step.name);
         }
         let got = read(&answer, &masks);
@@ -111,6 +114,17 @@ async fn send(server: &Running, step: &Step) -> Answer {
 async fn revision(server: &Running) -> String {
     let list = server.send(server.request("GET", "/api/v1/nodes", ""), Bytes::new()).await;
     list.json()["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The services, and the addresses that they hold.
+async fn addresses(server: &Running) -> Vec<String> {
+    let mut names = Vec::new();
+    for path in ["/api/v1/services", "/apis/networking.k8s.io/v1/ipaddresses"] {
+        let list = server.send(server.request("GET", path, ""), Bytes::new()).await.json();
+        let items = list["items"].as_array().into_iter().flatten();
+        names.extend(items.map(|item| item["metadata"]["name"].to_string()));
+    }
+    names
 }
 
 /// The recorder's replacements of what differs from run to run.

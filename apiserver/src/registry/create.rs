@@ -76,14 +76,20 @@ impl Call<'_> {
     }
 
     async fn insert_named(&self, object: Value, managed: &[u8], options: &WriteOptions) -> Result<Written, Status> {
-        let (object, pending) = self.prepare_new(object, options).await?;
-        let outcome = self.put_new(object, managed, options).await;
+        let (object, mut pending) = self.prepare_new(object, options).await?;
+        let outcome = self.put_new(object, managed, &mut pending, options).await;
         let (written, pending) = pending.unless_failed(outcome).await?;
         pending.commit().await;
         Ok(written)
     }
 
-    async fn put_new(&self, object: Value, managed: &[u8], options: &WriteOptions) -> Result<Written, Status> {
+    async fn put_new(
+        &self,
+        object: Value,
+        managed: &[u8],
+        pending: &mut Pending,
+        options: &WriteOptions,
+    ) -> Result<Written, Status> {
         let object = write::finish(self, object)?;
         let collection = self.collection();
         let name = meta::name(&object).to_owned();
@@ -95,7 +101,7 @@ impl Call<'_> {
                 None => Ok(Written { raw, revision: 0 }),
             };
         }
-        self.store(&key, raw, Expect::Absent, options).await.map_err(|error| match error {
+        pending.send(self.store(&key, raw, Expect::Absent, options)).await.map_err(|error| match error {
             Error::Conflict { current, .. } => self.taken(&object, current.as_ref().map(|entry| &entry.value[..])),
             error => errors::write(&error, self.subject(&name, "create")),
         })

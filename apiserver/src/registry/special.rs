@@ -18,6 +18,7 @@ use daemon::Tasks;
 use http::HeaderMap;
 use jiff::Timestamp;
 use serde_json::json;
+use store::Error;
 
 use super::call::Call;
 use super::options::{DeleteOptions, WriteOptions};
@@ -99,9 +100,13 @@ pub(crate) trait Allocation: Send {
     fn abandon(self: Box<Self>);
 }
 
-/// The allocation of a write that may still fail. One that is dropped is abandoned.
+/// The allocation of a write that may still fail. One that is dropped is abandoned, unless the write may be stored.
 #[derive(Default)]
-pub(crate) struct Pending(Option<Box<dyn Allocation>>);
+pub(crate) struct Pending {
+    allocation: Option<Box<dyn Allocation>>,
+    /// The store has been asked to write and has not refused: what was taken may be in use.
+    sent: bool,
+}
 
 impl Pending {
     /// Nothing to keep or undo.
@@ -111,19 +116,28 @@ impl Pending {
 
     /// This allocation.
     pub(crate) fn of(allocation: impl Allocation + 'static) -> Self {
-        Self(Some(Box::new(allocation)))
+        Self { allocation: Some(Box::new(allocation)), sent: false }
+    }
+
+    /// Sends the write to the store. From here on nothing goes back but by a refusal: a write whose answer is lost or
+    /// not waited for may be stored, and then holds what was taken. If it is not, the repair finds its addresses.
+    pub(crate) async fn send<T>(&mut self, write: impl Future<Output = Result<T, Error>> + Send) -> Result<T, Error> {
+        self.sent = true;
+        let outcome = write.await;
+        self.sent = !outcome.as_ref().is_err_and(writes_nothing);
+        outcome
     }
 
     /// The write is stored.
     pub(crate) async fn commit(mut self) {
-        if let Some(allocation) = self.0.take() {
+        if let Some(allocation) = self.allocation.take() {
             allocation.commit().await;
         }
     }
 
-    /// The write is not stored.
+    /// The write is not stored, as far as that is known.
     pub(crate) async fn undo(mut self) {
-        if let Some(allocation) = self.0.take() {
+        if let Some(allocation) = self.allocation.take().filter(|_| !self.sent) {
             allocation.undo().await;
         }
     }
@@ -142,10 +156,22 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(allocation) = self.0.take() {
+        if let Some(allocation) = self.allocation.take().filter(|_| !self.sent) {
             allocation.abandon();
         }
     }
+}
+
+/// The store's refusal to write; after its other failures a write may still be found stored.
+const fn writes_nothing(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Conflict { .. }
+            | Error::NotFound { .. }
+            | Error::TooLarge { .. }
+            | Error::TransactionTooLarge { .. }
+            | Error::Full
+    )
 }
 
 /// A kind without steps of its own.

@@ -112,8 +112,9 @@ impl Call<'_> {
         let mut new = write::mutate(self, &admission, new).await?;
         write::dedup_owners(self, &mut new, true);
         self.check_version(&mut new, current.revision)?;
-        let pending = self.prepare_change(&mut new, &old, change.options).await?;
-        let outcome = self.store_change(new, managed.as_deref(), &admission, change, (key, current)).await;
+        let mut pending = self.prepare_change(&mut new, &old, change.options).await?;
+        let place = (key, current);
+        let outcome = self.store_change((new, &mut pending), managed.as_deref(), &admission, change, place).await;
         let (step, pending) = pending.unless_failed(outcome).await?;
         match &step {
             Step::Done(_) => pending.commit().await,
@@ -122,10 +123,10 @@ impl Call<'_> {
         Ok(step)
     }
 
-    /// Admits a prepared change and stores it.
+    /// Admits a prepared change, which has taken what it needs, and stores it.
     async fn store_change(
         &self,
-        new: Value,
+        (new, pending): (Value, &mut Pending),
         managed: Option<&[u8]>,
         admission: &Admission<'_>,
         change: &Change<'_>,
@@ -138,7 +139,7 @@ impl Call<'_> {
             return self.delete_emptied((new, raw), change, key, current.revision).await;
         }
         let raw = self.new_state(&new, managed, current);
-        self.put_changed(raw, change, key, current).await
+        self.put_changed((raw, pending), change, key, current).await
     }
 
     /// The new state as it is stored; the old one when nothing but times of managed fields would change.
@@ -155,14 +156,20 @@ impl Call<'_> {
         self.encode(new, managed)
     }
 
-    async fn put_changed(&self, raw: Bytes, change: &Change<'_>, key: &Key, current: &Written) -> Result<Step, Status> {
+    async fn put_changed(
+        &self,
+        (raw, pending): (Bytes, &mut Pending),
+        change: &Change<'_>,
+        key: &Key,
+        current: &Written,
+    ) -> Result<Step, Status> {
         let unchanged = raw == current.raw;
         if unchanged || change.options.dry_run {
             let written = Written { raw, revision: current.revision };
             return Ok(Step::Done(Outcome { written, created: false }));
         }
         let expect = Expect::Revision(current.revision);
-        match self.store(key, raw, expect, change.options).await {
+        match pending.send(self.store(key, raw, expect, change.options)).await {
             Ok(written) => Ok(Step::Done(Outcome { written, created: false })),
             Err(Error::Conflict { .. } | Error::NotFound { .. }) => Ok(Step::Again),
             Err(error) => Err(errors::write(&error, self.subject(&self.path.name, "update"))),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use daemon::Drain;
+use futures::FutureExt as _;
 use serde_json::json;
 
 use super::*;
@@ -218,6 +219,53 @@ async fn a_request_that_is_given_up_keeps_no_address() {
     }
     let fresh = Ports::new(30_000..=30_009);
     assert_eq!(format!("{:?}", services.ports.lock()), format!("{fresh:?}"));
+}
+
+#[tokio::test]
+async fn what_a_write_took_stays_until_it_is_known_not_to_be_stored() {
+    let server = server().await;
+    let services = services(&server, 30_000..=30_009);
+    let begin = async |name: &str, ip: &str| {
+        let mut object = service(name, &json!({"type": "NodePort", "clusterIP": ip}));
+        object["metadata"]["namespace"] = json!("n");
+        let pending = services.begin_create(&mut object, false).await.unwrap();
+        (pending, int(&list(at(&object, "spec"), "ports")[0], "nodePort"))
+    };
+    let mut kept = Vec::new();
+
+    let (mut unanswered, port) = begin("a", "10.96.0.1").await;
+    assert!(unanswered.send(std::future::pending::<Result<(), store::Error>>()).now_or_never().is_none());
+    drop(unanswered);
+    kept.push(port);
+
+    let unknown = [
+        store::Error::Unavailable { operation: "put", reason: "answer lost".into() },
+        store::Error::ReadOnly { reason: "disk".into() },
+        store::Error::Closed,
+    ];
+    for (error, ip) in unknown.into_iter().zip(["10.96.0.2", "10.96.0.3", "10.96.0.4"]) {
+        let (mut lost, port) = begin("b", ip).await;
+        lost.send(async { Err::<(), _>(error) }).await.unwrap_err();
+        lost.undo().await;
+        kept.push(port);
+    }
+
+    let key = store::Key::new(["n", "c"]).unwrap();
+    let refusals = [
+        store::Error::Conflict { key: key.clone(), current: None },
+        store::Error::NotFound { key: key.clone(), revision: 1 },
+        store::Error::TooLarge { key, bytes: 2, limit: 1 },
+        store::Error::TransactionTooLarge { bytes: 2, limit: 1 },
+        store::Error::Full,
+    ];
+    for error in refusals {
+        let (mut refused, _) = begin("c", "10.96.0.9").await;
+        refused.send(async { Err::<(), _>(error) }).await.unwrap_err();
+        refused.undo().await;
+    }
+    assert_eq!(held(&server).await, ["10.96.0.1 n/a", "10.96.0.2 n/b", "10.96.0.3 n/b", "10.96.0.4 n/b"]);
+    services.ports.lock().release(&kept.into_iter().map(|port| u16::try_from(port).unwrap()).collect::<Vec<_>>());
+    assert_eq!(format!("{:?}", services.ports.lock()), format!("{:?}", Ports::new(30_000..=30_009)));
 }
 
 /// The steps of services over the objects of a server, with ports of their own.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, Weak};
 
-use api::{Reason, Status};
+use api::{Reason, Status, meta};
 use ipnet::IpNet;
 
 use crate::addresses::{self, ADDRESSES, BLOCKS, Block, Parent};
@@ -131,13 +131,17 @@ impl Pool {
         let objects = self.objects()?;
         let name = ip.to_string();
         let object = addresses::address(&name);
+        // The store and not the cache: the address may just have gone from this service to another.
+        let found = match objects.read(object).await {
+            Err(error) if error.reason == Reason::NotFound => return Ok(()),
+            found => found?,
+        };
         // Of two services with one address, only one has the object.
-        let is_others = |found: &api::Value| Parent::of_address(found).is_some_and(|holder| holder != *parent);
-        if objects.get(object).is_some_and(|found| is_others(&found)) {
+        if Parent::of_address(&found).as_ref() != Some(parent) {
             return Ok(());
         }
-        match objects.delete(object, None).await {
-            Err(error) if error.reason != Reason::NotFound => Err(error),
+        match objects.delete(object, Some(meta::uid(&found))).await {
+            Err(error) if !matches!(error.reason, Reason::NotFound | Reason::Conflict) => Err(error),
             _ => Ok(()),
         }
     }

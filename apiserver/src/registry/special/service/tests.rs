@@ -268,6 +268,24 @@ async fn what_a_write_took_stays_until_it_is_known_not_to_be_stored() {
     assert_eq!(format!("{:?}", services.ports.lock()), format!("{:?}", Ports::new(30_000..=30_009)));
 }
 
+#[tokio::test]
+async fn an_address_that_has_gone_to_another_service_stays() {
+    let servers = servers_with(2, Vec::new()).await;
+    let services = services(&servers[1], 30_000..=30_009);
+    let parent = |name: &str| Parent { namespace: "n".to_owned(), name: name.to_owned() };
+    // The other server's cache may not have any of these yet.
+    let ips: Vec<IpAddr> = (1..=20).map(|last| IpAddr::from([10, 96, 0, last])).collect();
+    for ip in &ips {
+        make(&servers[0], &format!("s{ip}").replace('.', "-"), &json!({"clusterIP": ip})).await;
+        services.pool.give_back(&[*ip], &parent("before")).await;
+    }
+    assert_eq!(held(&servers[0]).await.len(), ips.len());
+    for ip in &ips {
+        services.pool.give_back(&[*ip], &parent(&format!("s{ip}").replace('.', "-"))).await;
+    }
+    assert_eq!(held(&servers[0]).await, [""; 0], "its own service gives it back");
+}
+
 /// The steps of services over the objects of a server, with ports of their own.
 fn services(server: &Server, ports: RangeInclusive<u16>) -> Services {
     let services = Services::new("10.96.0.0/16".parse().unwrap(), ports, Tasks::new(Drain::never()));

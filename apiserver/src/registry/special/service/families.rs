@@ -20,10 +20,11 @@ fn policy(service: &Value) -> &str {
     text(spec(service), "ipFamilyPolicy")
 }
 
-/// A PreferDualStack service whose addresses are not touched stays as it is, whatever the cluster has by now.
+/// A PreferDualStack service of which neither type nor addresses are touched stays as it is, whatever the cluster has by
+/// now. One that becomes another type takes addresses or gives them up.
 pub(super) fn keeps_preferred(new: &Value, old: &Value) -> bool {
     let same = |field: &str| same_at(spec(new), spec(old), field);
-    policy(new) == PREFER && policy(old) == PREFER && same("clusterIPs") && same("ipFamilies")
+    same("type") && policy(new) == PREFER && policy(old) == PREFER && same("clusterIPs") && same("ipFamilies")
 }
 
 /// Brings `clusterIPs` in line with a changed `clusterIP`.

@@ -187,6 +187,19 @@ async fn an_update_takes_and_gives_back() {
     assert_eq!(held(&server).await, [""; 0]);
 }
 
+#[tokio::test]
+async fn a_preferred_policy_keeps_no_address_of_another_type() {
+    let server = server().await;
+    let address = ip(&make(&server, "s", &json!({"ipFamilyPolicy": "PreferDualStack"})).await);
+    let one = format!("{SERVICES}/s");
+    let patched = async |spec| server.patch(&one, "merge", &json!({"spec": spec})).await;
+    assert_eq!(patched(json!({"type": "NodePort"})).await.body["spec"]["clusterIP"], json!(address));
+    assert_eq!(held(&server).await, [format!("{address} n/s")]);
+    let named = patched(json!({"type": "ExternalName", "externalName": "x.example.com"})).await;
+    assert_eq!(named.code, 200, "{}", named.body);
+    assert_eq!(held(&server).await, [""; 0]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_of_one_store_never_give_an_address_twice() {
     let servers = servers_with(2, Vec::new()).await;

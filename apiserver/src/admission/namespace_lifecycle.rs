@@ -1,20 +1,58 @@
 //! NamespaceLifecycle: nothing is made in a namespace that does not exist or is going, and three namespaces stay.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
 use api::{Status, Value, meta};
 use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::{Attributes, Operation, Plugin};
 use crate::objects::{Handle, Ref};
 
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
+/// How long and for how many namespaces the cache is not believed after a deletion, as upstream has it.
+const DISTRUST: Duration = Duration::from_secs(30);
+const DISTRUSTED_MAX: usize = 100;
+
 pub(super) struct NamespaceLifecycle {
     objects: Handle,
+    /// Namespaces whose deletion was asked for, and when, oldest first: the cache may not have it yet.
+    deleted: Mutex<VecDeque<(Instant, String)>>,
 }
 
 impl NamespaceLifecycle {
     pub(super) fn new(objects: Handle) -> Self {
-        Self { objects }
+        Self { objects, deleted: Mutex::default() }
+    }
+
+    fn note_deleted(&self, name: &str) {
+        let mut deleted = self.deleted.lock();
+        if deleted.len() == DISTRUSTED_MAX {
+            deleted.pop_front();
+        }
+        deleted.push_back((Instant::now(), name.to_owned()));
+    }
+
+    fn was_deleted(&self, name: &str) -> bool {
+        let mut deleted = self.deleted.lock();
+        while deleted.front().is_some_and(|(at, _)| at.elapsed() > DISTRUST) {
+            deleted.pop_front();
+        }
+        deleted.iter().any(|(_, found)| found == name)
+    }
+
+    async fn namespace(&self, name: &str) -> Result<Arc<Value>, Status> {
+        let reference = Ref::cluster("", "namespaces", name);
+        let cached = self.objects.get().get(reference).filter(|_| !self.was_deleted(name));
+        match cached {
+            Some(found) => Ok(found),
+            // One that was made a moment ago may not be in the cache either.
+            None => self.objects.get().read(reference).await,
+        }
     }
 }
 
@@ -27,7 +65,7 @@ impl Plugin for NamespaceLifecycle {
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
         let is_namespace = attributes.is("", "namespaces");
         match attributes.operation {
-            Operation::Delete => is_namespace && IMMORTAL.contains(&attributes.path.name.as_str()),
+            Operation::Delete => is_namespace,
             Operation::Create | Operation::Update => {
                 !attributes.path.namespace.is_empty()
                     && attributes.path.resource != "namespaces"
@@ -39,16 +77,14 @@ impl Plugin for NamespaceLifecycle {
 
     async fn admit(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
         if attributes.operation == Operation::Delete {
-            return Err(attributes.forbidden("this namespace may not be deleted"));
+            if IMMORTAL.contains(&attributes.path.name.as_str()) {
+                return Err(attributes.forbidden("this namespace may not be deleted"));
+            }
+            self.note_deleted(&attributes.path.name);
+            return Ok(());
         }
         let name = attributes.path.namespace.as_str();
-        let reference = Ref::cluster("", "namespaces", name);
-        // A namespace that was made a moment ago may not be in the cache, and one that goes must not be filled by a cache
-        // that lags: a creation looks at what is stored unless the cache says that all is well and nothing else is known.
-        let namespace = match self.objects.get().get(reference) {
-            Some(found) => found,
-            None => self.objects.get().read(reference).await?,
-        };
+        let namespace = self.namespace(name).await?;
         if attributes.operation == Operation::Create && is_going(&namespace) {
             let why = format!("unable to create new content in namespace {name} because it is being terminated");
             let cause = format!("namespace {name} is being terminated");

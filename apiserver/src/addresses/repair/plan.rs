@@ -117,8 +117,9 @@ pub(super) fn fate(address: &Value, service: Option<&Value>, now: Timestamp, pat
             format!("IPAddress {name} appears to have been modified, not referencing a Service {parent}: cleaning up");
         return goes("IPAddressNotAllocated", message);
     };
+    // A clock that has been put back makes nothing younger than new.
     let age = api::time::parse(meta::text(address, "creationTimestamp"))
-        .map_or(SignedDuration::MAX, |made| now.duration_since(made));
+        .map_or(SignedDuration::MAX, |made| now.duration_since(made).max(SignedDuration::ZERO));
     let Parent { namespace, name: service_name } = &parent;
     let what = format!("IPAddress: {name} for Service {namespace}/{service_name}");
     let Some(service) = service else {

@@ -29,23 +29,22 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// To be run in the repository's root.
+    /// To be run in the repository's root, without what cargo tells this program of its own package: build scripts that
+    /// look at it would run again, and all that depends on them, whenever `cargo build` and `cargo xtask` take turns.
     pub(crate) fn new(name: impl AsRef<OsStr>) -> Self {
         let mut command = Command::new(&name);
         command.current_dir(root());
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| OF_THE_PACKAGE.iter().any(|prefix| name.starts_with(prefix))) {
+                command.env_remove(name);
+            }
+        }
         Self { name: name.as_ref().to_owned(), command }
     }
 
-    /// Cargo, as called, without what it tells this program of its own package: build scripts that look at it would
-    /// run again, and all that depends on them, whenever `cargo build` and `cargo xtask` take turns.
+    /// Cargo, as called.
     pub(crate) fn cargo() -> Self {
-        let mut cargo = Self::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(|name| OF_THE_PACKAGE.iter().any(|prefix| name.starts_with(prefix))) {
-                cargo.command.env_remove(name);
-            }
-        }
-        cargo
+        Self::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
     }
 
     /// Adds arguments.

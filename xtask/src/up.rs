@@ -33,9 +33,10 @@ pub(crate) fn up(args: &Args) -> Result<()> {
 pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     setup::for_node()?;
     build(false)?;
-    let ironclad = built("release").join("ironclad");
-    let run = ["run", "--release", "--quiet", "--package", "testkit", "--bin", "bench", "--"];
-    Program::cargo().args(run).args(&args.rest).env("IRONCLAD", ironclad).run()
+    Program::cargo().args(["build", "--release", "--quiet", "--package", "testkit", "--bin", "bench"]).run()?;
+    // Not through `cargo run`: a part of it calls cargo, which is to see no other variables than here.
+    let (bench, ironclad) = (built("release").join("bench"), built("release").join("ironclad"));
+    Program::new(bench).args(&args.rest).env("IRONCLAD", ironclad).run()
 }
 
 fn build(debug: bool) -> Result<&'static str> {

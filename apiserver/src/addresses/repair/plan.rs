@@ -203,6 +203,7 @@ mod tests {
             (&old, Some(&right), "stays"),
             (&young, Some(&right), "stays"),
             (&young, None, "waits 58"),
+            (&address("2036-01-01T00:00:00Z"), None, "waits 60"),
             (&old, None, "IPAddressNotAllocated"),
             (&young, Some(&wrong), "waits 3"),
             (&old, Some(&wrong), "IPAddressWrongReference"),

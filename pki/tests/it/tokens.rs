@@ -46,6 +46,7 @@ fn a_key_is_the_same_in_every_form() {
     for (name, forms, algorithm) in [
         ("prime256v1", &["sec1", "pkcs8", "public"][..], "ES256"),
         ("secp384r1", &["sec1", "pkcs8", "public"][..], "ES384"),
+        ("secp521r1", &["sec1", "pkcs8", "public"][..], "ES512"),
         ("rsa", &["pkcs1", "pkcs8", "public", "public1"][..], "RS256"),
     ] {
         let id = key_file(&format!("{name}.id"));
@@ -65,6 +66,27 @@ fn a_key_is_the_same_in_every_form() {
             }
         }
     }
+}
+
+#[test]
+fn keys_on_p521_sign_as_the_standard_says() {
+    let signer = TokenSigner::from_pem(&key_file("secp521r1.pkcs8.pem")).unwrap();
+    let verifier = signer.verifier();
+    let jwk = &verifier.jwks()["keys"][0];
+    let named = ["alg", "crv", "kty", "use"].map(|name| jwk[name].as_str().unwrap());
+    assert_eq!(named, ["ES512", "P-521", "EC", "sig"]);
+    // 66 bytes each.
+    assert_eq!(["x", "y"].map(|name| jwk[name].as_str().unwrap().len()), [88, 88]);
+
+    // What openssl has signed with the same key.
+    let foreign = key_file("secp521r1.token");
+    assert_eq!(verifier.verify(foreign.trim(), now()), Ok(json!({ "sub": "x" })));
+    let (signed, signature) = foreign.trim().rsplit_once('.').unwrap();
+    assert_eq!(signature.len(), 176);
+    let changed = format!("{signed}.{}", signature.chars().rev().collect::<String>());
+    assert_eq!(verifier.verify(&changed, now()), Err(VerifyError::NotOurs));
+    let other = TokenSigner::from_pem(&key_file("secp384r1.pkcs8.pem")).unwrap();
+    assert_eq!(other.verifier().verify(foreign.trim(), now()), Err(VerifyError::NotOurs));
 }
 
 #[test]

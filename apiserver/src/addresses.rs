@@ -21,6 +21,7 @@ use crate::objects::Ref;
 
 pub(crate) use blocks::{Block, all as all_blocks, candidates, contains, limits};
 pub(crate) use default_block::keep as keep_default_block;
+pub(crate) use events::{Warning, warn};
 pub(crate) use repair::Repair;
 
 pub(crate) const GROUP: &str = "networking.k8s.io";

@@ -246,7 +246,8 @@ impl Args {
         let (first, last) = text.split_once(['-', '+']).ok_or_else(wrong)?;
         let first: u16 = first.parse().map_err(|_| wrong())?;
         let last: u16 = last.parse().map_err(|_| wrong())?;
-        Ok(first..=if text.contains('+') { first.saturating_add(last) } else { last })
+        let range = first..=if text.contains('+') { first.saturating_add(last) } else { last };
+        if range.is_empty() { Err(wrong()) } else { Ok(range) }
     }
 
     fn serving(&self, address: IpAddr, registry: &registry::Config) -> Result<Credential, Error> {

@@ -25,6 +25,7 @@ pub mod front;
 pub mod health;
 pub mod metrics;
 pub mod negotiate;
+mod node_ports;
 pub mod objects;
 pub mod openapi;
 pub mod registry;

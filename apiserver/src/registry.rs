@@ -118,11 +118,6 @@ impl Registry {
         for endpoint in self.endpoints.values().flatten() {
             endpoint.collection.cache.ready().await;
         }
-        for endpoint in self.endpoints.values().flatten().filter(|endpoint| endpoint.conversion.is_none()) {
-            let collection = &endpoint.collection;
-            let snapshot = collection.cache.snapshot();
-            collection.hooks.rebuild(&mut snapshot.range(&collection.prefix, None).map(|(_, object)| object.tree()));
-        }
         Ok(())
     }
 

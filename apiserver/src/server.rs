@@ -16,7 +16,7 @@ use rustls::ServerConfig;
 use store::Store;
 use tokio::net::TcpListener;
 
-use crate::addresses::{Repair, keep_default_block};
+use crate::addresses::{self, keep_default_block};
 use crate::admission::{Chain, plugins};
 use crate::authenticate::{self, Authenticator, ServiceAccounts};
 use crate::authorize::{AlwaysAllow, AlwaysDeny, Authorizer, Masters, Rule, Union, node, rbac};
@@ -27,6 +27,7 @@ use crate::discovery::Discovery;
 use crate::front::{Flows, Front, Limits, Routes, keep_flow_conditions};
 use crate::health::{Check, Flag, Health};
 use crate::metrics::Metrics;
+use crate::node_ports;
 use crate::objects::{self, Handle};
 use crate::registry::Registry;
 use crate::request::User;
@@ -38,6 +39,8 @@ const CONNECTIONS_END_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the server's own tasks may take after that. The caches' drivers have no end of their own, because they serve open
 /// requests to the last, and nothing to finish either.
 const TASKS_END_TIMEOUT: Duration = Duration::from_millis(50);
+/// How long the first look at all service addresses and node ports may take; upstream's.
+const FIRST_REPAIR_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why a server cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +60,12 @@ pub enum Error {
     /// The stored objects cannot be read.
     #[error("cannot load what is stored")]
     Load(#[source] Status),
+    /// Addresses or ports of services are in use that are recorded nowhere: they could be given out twice.
+    #[error("cannot repair the records of service addresses and node ports within {limit:?}")]
+    Repair {
+        /// How long it was tried.
+        limit: Duration,
+    },
     /// A flag names an admission plug-in that does not exist.
     #[error("unknown admission plugin {name:?}")]
     UnknownPlugin {
@@ -130,7 +139,7 @@ impl Server {
         followers.flows.follow(handle.get(), &tasks);
         keep_flow_conditions(handle.clone(), &tasks);
         let steps = Steps::default();
-        keep_addresses(&config, &handle, &steps, &tasks).await;
+        keep_addresses(&config, &handle, &steps, &tasks).await?;
         let bootstrap = Bootstrap::new(&config, handle.clone(), steps.clone());
         let health = health(config.store.clone(), &followers.rbac, &steps, &drain);
         let mut listeners = Vec::new();
@@ -185,14 +194,32 @@ impl Server {
     }
 }
 
-/// Puts the addresses of services right before anybody asks for one, and keeps them so.
-async fn keep_addresses(config: &Config, handle: &Handle, steps: &Steps, tasks: &Tasks) {
+/// Puts the records of services' addresses and ports right before anybody asks for one, and keeps them so. Upstream serves
+/// meanwhile without being ready, and ends when it takes too long; here nothing is served until then, because what is in
+/// use and not recorded could be given out a second time.
+async fn keep_addresses(config: &Config, handle: &Handle, steps: &Steps, tasks: &Tasks) -> Result<(), Error> {
     let block = config.registry.service_ips.into();
-    let mut repair = Repair::new(handle.clone(), block, !config.shares_store);
-    repair.catch_up().await;
-    steps.service_ips.set();
-    tasks.spawn("service-address-repair", repair.run(tasks.drain().clone()));
+    let alone = !config.shares_store;
+    let mut addresses = addresses::Repair::new(handle.clone(), block, alone);
+    let mut ports =
+        node_ports::Repair::new(handle.clone(), config.store.clone(), config.registry.node_ports.clone(), alone);
+    let first = async { tokio::join!(addresses.catch_up(), ports.catch_up()) };
+    if within(FIRST_REPAIR_TIMEOUT, first, tasks.drain()).await? {
+        steps.service_ips.set();
+    }
+    tasks.spawn("service-address-repair", addresses.run(tasks.drain().clone()));
+    tasks.spawn("node-port-repair", ports.run(tasks.drain().clone()));
     keep_default_block(handle.clone(), block, steps.service_cidr.clone(), tasks);
+    Ok(())
+}
+
+/// True when the first repair has come to its end; false when the drain has begun before.
+async fn within<T>(limit: Duration, first: impl Future<Output = T>, drain: &Drain) -> Result<bool, Error> {
+    match drain.run(tokio::time::timeout(limit, first)).await {
+        Some(Ok(_)) => Ok(true),
+        Some(Err(_)) => Err(Error::Repair { limit }),
+        None => Ok(false),
+    }
 }
 
 /// Steps of the start that health checks look at.

@@ -18,3 +18,5 @@ pub(crate) mod resource_quota;
 pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod service_account;
+
+pub use service::check_service_addresses;

@@ -10,15 +10,15 @@ const DEFAULT_NAMESPACE: &str = "default";
 
 /// A warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Warning {
-    pub(super) reason: String,
+pub(crate) struct Warning {
+    pub(crate) reason: String,
     /// What was attempted; None for a controller that speaks as the core group's events do.
-    pub(super) action: Option<&'static str>,
-    pub(super) message: String,
+    pub(crate) action: Option<&'static str>,
+    pub(crate) message: String,
 }
 
 /// Records a warning about an object. A warning that cannot be recorded is logged: it must not hold up what it tells of.
-pub(super) async fn warn(objects: &dyn Objects, controller: &'static str, about: &Value, warning: &Warning) {
+pub(crate) async fn warn(objects: &dyn Objects, controller: &'static str, about: &Value, warning: &Warning) {
     tracing::warn!(controller, object = meta::name(about), reason = warning.reason, "{}", warning.message);
     let event = event(controller, about, warning);
     let namespace = meta::namespace(&event).to_owned();

@@ -1,8 +1,8 @@
 //! Keeps services and the address objects of their cluster IPs in step, as upstream's ipallocator-repair-controller.
 //!
 //! A service without its object gets one: it was made before there were such objects, or somebody has removed it. An
-//! object without its service goes: a server has ended between the two writes. What is seen in a cache is asked of the
-//! store again before anything is done about it, because the two collections are cached apart.
+//! object without its service goes: a server has ended between the two writes, or could not give it back. What is seen in
+//! a cache is asked of the store again before anything is done about it, because the two collections are cached apart.
 
 mod plan;
 #[cfg(test)]
@@ -48,10 +48,14 @@ pub(crate) struct Repair {
     block: IpNet,
     /// No other server writes: what is unfinished when this one starts stays so.
     alone: bool,
+    /// How long a write may be under way.
+    patience: SignedDuration,
     changes: BoxStream<'static, (bool, Change)>,
     queue: Queue,
     /// Services whose address is another service's, by address.
     waiting: BTreeMap<String, BTreeSet<Parent>>,
+    /// The addresses that name a service, whether it has them or not.
+    held: BTreeMap<Parent, BTreeSet<String>>,
 }
 
 /// What is to be looked at now and later.
@@ -109,24 +113,34 @@ impl Repair {
         let services = objects.get().changes("", SERVICES).map(|change| (true, change));
         let addresses = objects.get().changes(GROUP, ADDRESSES.resource).map(|change| (false, change));
         let changes = futures::stream::select(services, addresses).boxed();
-        Self { objects, block, alone, changes, queue: Queue::default(), waiting: BTreeMap::new() }
+        let (queue, waiting, held) = (Queue::default(), BTreeMap::new(), BTreeMap::new());
+        Self { objects, block, alone, patience: plan::WRITE_TIMEOUT, changes, queue, waiting, held }
     }
 
-    /// Looks at everything that is stored once. What fails is tried again by [`Repair::run`].
+    /// Looks at everything that is stored once, as often as it takes to succeed: an address that is in use and has no
+    /// object could be given out a second time.
     pub(crate) async fn catch_up(&mut self) {
         let mut synced = 0;
         while synced < 2 {
             match self.changes.next().await {
                 Some((_, Change::Synced)) => synced += 1,
                 Some((true, Change::Put(service))) => self.queue.add(Key::Service(Parent::of_service(&service))),
-                Some((false, Change::Put(address))) => self.queue.add(Key::Address(meta::name(&address).to_owned())),
+                Some((false, Change::Put(address))) => {
+                    self.hold(&address);
+                    self.queue.add(Key::Address(meta::name(&address).to_owned()));
+                }
                 Some((of_services, change)) => self.see(of_services, change),
                 None => break,
             }
         }
         // Nobody can be in the middle of a write yet.
-        let patience = if self.alone { SignedDuration::ZERO } else { plan::WRITE_TIMEOUT };
+        let patience = if self.alone { SignedDuration::ZERO } else { self.patience };
         self.work(patience).await;
+        while !self.queue.failures.is_empty() {
+            let key = self.queue.elapsed().await;
+            self.queue.add(key);
+            self.work(patience).await;
+        }
     }
 
     /// Follows all changes until the drain.
@@ -140,7 +154,8 @@ impl Repair {
                 }
                 key = self.queue.elapsed() => self.queue.add(key),
             }
-            if drain.run(self.work(plan::WRITE_TIMEOUT)).await.is_none() {
+            let patience = self.patience;
+            if drain.run(self.work(patience)).await.is_none() {
                 return;
             }
         }
@@ -149,16 +164,44 @@ impl Repair {
     fn see(&mut self, of_services: bool, change: Change) {
         let mut add = |key| self.queue.add_after(key, SETTLE_TIME);
         match (of_services, change) {
-            (true, Change::Put(service)) => add(Key::Service(Parent::of_service(&service))),
-            (false, Change::Put(address)) => add(Key::Address(meta::name(&address).to_owned())),
+            (true, Change::Put(service)) => {
+                let (parent, own) = (Parent::of_service(&service), super::cluster_ips(&service));
+                // An address that it has given up may still be there.
+                let held = self.held.get(&parent).into_iter().flatten();
+                held.filter(|ip| !own.contains(&ip.as_str())).for_each(|ip| add(Key::Address(ip.clone())));
+                add(Key::Service(parent));
+            }
             (true, Change::Deleted(service)) => {
-                super::cluster_ips(&service).into_iter().for_each(|ip| add(Key::Address(ip.to_owned())));
+                let held = self.held.get(&Parent::of_service(&service)).into_iter().flatten().map(String::as_str);
+                let all: BTreeSet<&str> = super::cluster_ips(&service).into_iter().chain(held).collect();
+                all.into_iter().for_each(|ip| add(Key::Address(ip.to_owned())));
+            }
+            (false, Change::Put(address)) => {
+                add(Key::Address(meta::name(&address).to_owned()));
+                self.hold(&address);
             }
             (false, Change::Deleted(address)) => {
                 let waiting = self.waiting.remove(meta::name(&address)).into_iter().flatten();
                 waiting.chain(Parent::of_address(&address)).for_each(|service| add(Key::Service(service)));
+                self.let_go(&address);
             }
             (_, Change::Synced) => {}
+        }
+    }
+
+    fn hold(&mut self, address: &Value) {
+        if let Some(parent) = Parent::of_address(address) {
+            self.held.entry(parent).or_default().insert(meta::name(address).to_owned());
+        }
+    }
+
+    fn let_go(&mut self, address: &Value) {
+        let Some(parent) = Parent::of_address(address) else { return };
+        if let Some(held) = self.held.get_mut(&parent) {
+            held.remove(meta::name(address));
+            if held.is_empty() {
+                self.held.remove(&parent);
+            }
         }
     }
 
@@ -187,25 +230,41 @@ impl Repair {
             }
         };
         self.queue.failures.remove(&key);
-        match (key, outcome) {
-            (key, Outcome::Again(delay)) => self.queue.add_after(key, delay),
-            (Key::Service(service), Outcome::Taken(ips)) => {
-                for ip in ips {
-                    self.waiting.entry(ip).or_default().insert(service.clone());
-                }
+        if let Key::Service(service) = &key {
+            for ip in outcome.taken {
+                self.waiting.entry(ip).or_default().insert(service.clone());
             }
-            _ => {}
+        }
+        if let Some(delay) = outcome.again {
+            self.queue.add_after(key, delay);
         }
     }
 }
 
 /// What came of a look.
-enum Outcome {
+#[derive(Default)]
+struct Outcome {
+    /// When it has to be looked at again.
+    again: Option<Duration>,
+    /// Addresses of the service that are another service's.
+    taken: Vec<String>,
+}
+
+/// What came of one cluster IP.
+enum Mended {
+    /// It is right, or cannot be put right.
     Done,
-    /// It has to be looked at again.
-    Again(Duration),
-    /// These addresses are other services'.
-    Taken(Vec<String>),
+    /// Another service has it.
+    Taken,
+    /// It may be another service's by then.
+    Later(Duration),
+}
+
+/// What is wrong with one cluster IP, and its object.
+enum Judged {
+    Faults(Vec<Fault>, Option<Arc<Value>>),
+    /// That is known only after this time.
+    Waits(SignedDuration),
 }
 
 /// A look at one service or address.
@@ -232,23 +291,25 @@ impl<'a> Look<'a> {
     }
 
     async fn at_service(&self, parent: &Parent) -> Result<Outcome, Status> {
-        let Some(service) = self.objects.get(parent.service()) else { return Ok(Outcome::Done) };
+        let mut outcome = Outcome::default();
+        let Some(service) = self.objects.get(parent.service()) else { return Ok(outcome) };
         let right = |ip: &&str| {
             let found = self.objects.get(super::address(ip));
             found.is_some_and(|found| self.is_right(&found, ip, parent))
         };
         if super::cluster_ips(&service).iter().all(right) {
-            return Ok(Outcome::Done);
+            return Ok(outcome);
         }
         // Something is wrong, or a cache is behind.
-        let Some(service) = self.read(parent.service()).await? else { return Ok(Outcome::Done) };
-        let mut taken = Vec::new();
+        let Some(service) = self.read(parent.service()).await? else { return Ok(outcome) };
         for ip in super::cluster_ips(&service) {
-            if self.repair(&service, parent, ip).await? {
-                taken.push(ip.to_owned());
+            match self.repair(&service, parent, ip).await? {
+                Mended::Done => {}
+                Mended::Taken => outcome.taken.push(ip.to_owned()),
+                Mended::Later(delay) => outcome.again = Some(outcome.again.map_or(delay, |other| other.min(delay))),
             }
         }
-        Ok(if taken.is_empty() { Outcome::Done } else { Outcome::Taken(taken) })
+        Ok(outcome)
     }
 
     fn is_right(&self, address: &Value, ip: &str, parent: &Parent) -> bool {
@@ -256,53 +317,54 @@ impl<'a> Look<'a> {
         Parent::of_address(address).as_ref() == Some(parent) && ip.parse::<IpAddr>().is_ok_and(is_fine)
     }
 
-    /// Puts one cluster IP right; true when another service has it.
-    async fn repair(&self, service: &Value, parent: &Parent, ip: &str) -> Result<bool, Status> {
+    /// Puts one cluster IP right.
+    async fn repair(&self, service: &Value, parent: &Parent, ip: &str) -> Result<Mended, Status> {
         let Ok(address) = ip.parse::<IpAddr>() else {
             super::events::warn(self.objects, CONTROLLER, service, &plan::not_valid()).await;
-            return Ok(false);
+            return Ok(Mended::Done);
         };
         let name = address.to_string();
-        let (faults, found) = self.faults(parent, address, &name).await?;
+        let (faults, found) = match self.judge(parent, address, &name).await? {
+            Judged::Waits(time) => return Ok(Mended::Later(time.unsigned_abs() + SETTLE_TIME)),
+            Judged::Faults(faults, found) => (faults, found),
+        };
         for fault in &faults {
             if let Some(warning) = fault.warning(address, parent) {
                 super::events::warn(self.objects, CONTROLLER, service, &warning).await;
             }
         }
-        if faults.iter().any(|fault| fault.is_repaired()) && !faults.contains(&Fault::Taken) {
-            if let Some(found) = found {
-                self.remove(&name, meta::uid(&found)).await?;
-            }
-            match self.objects.create(ADDRESSES, super::object(address, parent), Manager::SERVER).await {
-                Ok(_) => {}
-                // Another server has been as quick.
-                Err(error) if error.reason == Reason::AlreadyExists => {}
-                Err(error) => return Err(error),
-            }
+        if faults.contains(&Fault::Taken) {
+            return Ok(Mended::Taken);
         }
-        Ok(faults.contains(&Fault::Taken))
+        if !faults.iter().any(|fault| fault.is_repaired()) {
+            return Ok(Mended::Done);
+        }
+        if let Some(found) = found {
+            self.remove(&name, meta::uid(&found)).await?;
+        }
+        match self.objects.create(ADDRESSES, super::object(address, parent), Manager::SERVER).await {
+            Ok(_) => Ok(Mended::Done),
+            // Another server has repaired it, or another service has taken it: one has to look whose it is now.
+            Err(error) if error.reason == Reason::AlreadyExists => Ok(Mended::Later(SETTLE_TIME)),
+            Err(error) => Err(error),
+        }
     }
 
-    async fn faults(
-        &self,
-        parent: &Parent,
-        ip: IpAddr,
-        name: &str,
-    ) -> Result<(Vec<Fault>, Option<Arc<Value>>), Status> {
+    async fn judge(&self, parent: &Parent, ip: IpAddr, name: &str) -> Result<Judged, Status> {
         if !self.is_in_range(ip) {
-            return Ok((vec![Fault::OutOfRange], None));
+            return Ok(Judged::Faults(vec![Fault::OutOfRange], None));
         }
-        let Some(found) = self.read(super::address(name)).await? else { return Ok((vec![Fault::Missing], None)) };
-        let holder = match Parent::of_address(&found) {
-            Some(holder) if holder == *parent => Holder::Same,
-            Some(holder) => {
-                let other = self.read(holder.service()).await?;
-                let has_it = other.is_some_and(|other| super::cluster_ips(&other).contains(&name));
-                if has_it { Holder::Other } else { Holder::Nobody }
-            }
-            None => Holder::Nobody,
+        let Some(found) = self.read(super::address(name)).await? else {
+            return Ok(Judged::Faults(vec![Fault::Missing], None));
         };
-        Ok((plan::faults(&found, ip, holder), Some(found)))
+        let other = match Parent::of_address(&found) {
+            Some(other) if other != *parent => self.read(other.service()).await?,
+            _ => None,
+        };
+        Ok(match plan::holder(&found, parent, other.as_deref(), daemon::clock::now(), self.patience) {
+            Holder::Coming(time) => Judged::Waits(time),
+            holder => Judged::Faults(plan::faults(&found, ip, holder), Some(found)),
+        })
     }
 
     fn is_in_range(&self, ip: IpAddr) -> bool {
@@ -310,26 +372,27 @@ impl<'a> Look<'a> {
     }
 
     async fn at_address(&self, name: &str) -> Result<Outcome, Status> {
-        let Some(address) = self.objects.get(super::address(name)) else { return Ok(Outcome::Done) };
+        let mut outcome = Outcome::default();
+        let Some(address) = self.objects.get(super::address(name)) else { return Ok(outcome) };
         let parent = Parent::of_address(&address);
         let service = parent.as_ref().and_then(|parent| self.objects.get(parent.service()));
         if self.fate(&address, service.as_deref()) == Fate::Stays {
-            return Ok(Outcome::Done);
+            return Ok(outcome);
         }
-        let Some(address) = self.read(super::address(name)).await? else { return Ok(Outcome::Done) };
+        let Some(address) = self.read(super::address(name)).await? else { return Ok(outcome) };
         let service = match &parent {
             Some(parent) => self.read(parent.service()).await?,
             None => None,
         };
         match self.fate(&address, service.as_deref()) {
-            Fate::Stays => Ok(Outcome::Done),
-            Fate::Waits(time) => Ok(Outcome::Again(time.unsigned_abs() + SETTLE_TIME)),
+            Fate::Stays => {}
+            Fate::Waits(time) => outcome.again = Some(time.unsigned_abs() + SETTLE_TIME),
             Fate::Goes(warning) => {
                 super::events::warn(self.objects, CONTROLLER, &address, &warning).await;
                 self.remove(name, meta::uid(&address)).await?;
-                Ok(Outcome::Done)
             }
         }
+        Ok(outcome)
     }
 
     fn fate(&self, address: &Value, service: Option<&Value>) -> Fate {

@@ -206,7 +206,7 @@ pub(crate) fn endpoints(
         let home = home(table, served);
         let known = collections.iter().find(|c| c.group == home.group && c.resource == home.name).cloned();
         let collection = known.unwrap_or_else(|| {
-            let hooks = special::hooks(config, home.group, home.name, tasks);
+            let hooks = special::hooks(config, (home.group, home.name), store, tasks);
             let made = Arc::new(Collection::new(store, home, hooks, tasks));
             collections.push(made.clone());
             made

@@ -18,7 +18,7 @@ use daemon::Tasks;
 use http::HeaderMap;
 use jiff::Timestamp;
 use serde_json::json;
-use store::Error;
+use store::{Error, Store};
 
 use super::call::Call;
 use super::options::{DeleteOptions, WriteOptions};
@@ -33,9 +33,6 @@ use crate::request::{Context, ResourcePath, Verb};
 pub(crate) trait Hooks: Send + Sync + 'static {
     /// Before anything else: where the objects of other kinds are.
     fn bind(&self, _objects: Weak<dyn Objects>) {}
-
-    /// At start: everything that is stored.
-    fn rebuild(&self, _objects: &mut dyn Iterator<Item = Value>) {}
 
     /// How long an object lives; None is for ever.
     fn ttl(&self) -> Option<Duration> {
@@ -120,7 +117,7 @@ impl Pending {
     }
 
     /// Sends the write to the store. From here on nothing goes back but by a refusal: a write whose answer is lost or
-    /// not waited for may be stored, and then holds what was taken. If it is not, the repair finds its addresses.
+    /// not waited for may be stored, and then holds what was taken. If it is not, the repairs find it.
     pub(crate) async fn send<T>(&mut self, write: impl Future<Output = Result<T, Error>> + Send) -> Result<T, Error> {
         self.sent = true;
         let outcome = write.await;
@@ -180,13 +177,18 @@ struct Plain;
 impl Hooks for Plain {}
 
 /// The steps of a resource.
-pub(crate) fn hooks(config: &Config, group: &str, resource: &str, tasks: &Tasks) -> Arc<dyn Hooks> {
+pub(crate) fn hooks(
+    config: &Config,
+    (group, resource): (&str, &str),
+    store: &Arc<dyn Store>,
+    tasks: &Tasks,
+) -> Arc<dyn Hooks> {
     match (group, resource) {
         ("", "events") => Arc::new(events::Events { ttl: config.event_ttl }),
         ("", "namespaces") => Arc::new(namespace::Namespaces),
         ("", "services") => {
             let (block, ports) = (config.service_ips.into(), config.node_ports.clone());
-            Arc::new(service::Services::new(block, ports, tasks.clone()))
+            Arc::new(service::Services::new(block, ports, store.clone(), tasks.clone()))
         }
         ("batch", "jobs") => Arc::new(Jobs),
         _ => Arc::new(Plain),

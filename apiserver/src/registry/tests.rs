@@ -34,6 +34,7 @@ impl Authorizer for Anything {
 /// A registry in a directory of its own.
 pub(crate) struct Server {
     pub(crate) registry: Arc<Registry>,
+    pub(crate) store: Arc<dyn Store>,
     _directory: Arc<tempfile::TempDir>,
 }
 
@@ -53,19 +54,29 @@ pub(crate) async fn server_with(plugins: Vec<Arc<dyn crate::admission::Plugin>>)
     servers_with(1, plugins).await.remove(0)
 }
 
-/// Several registries over one store.
-pub(crate) async fn servers_with(count: usize, plugins: Vec<Arc<dyn crate::admission::Plugin>>) -> Vec<Server> {
-    let directory = Arc::new(tempfile::tempdir().unwrap());
+/// An empty store in a directory of its own.
+pub(crate) fn store() -> (Arc<dyn Store>, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
     let start = std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let mut options = store::Options::new(start);
     options.sync = false;
-    let store = Arc::new(store::EmbeddedStore::open(directory.path(), options).unwrap());
+    (Arc::new(store::EmbeddedStore::open(directory.path(), options).unwrap()), directory)
+}
+
+/// Several registries over one store.
+pub(crate) async fn servers_with(count: usize, plugins: Vec<Arc<dyn crate::admission::Plugin>>) -> Vec<Server> {
+    let (store, directory) = store();
+    let directory = Arc::new(directory);
     let mut servers = Vec::new();
     for _ in 0..count {
         let (tasks, plugins) = (Tasks::new(Drain::never()), Chain::new(plugins.clone()));
-        let registry = Registry::new(store.clone(), Config::default(), tasks, Arc::new(Anything), plugins);
+        let config = Config::default();
+        let registry = Registry::new(store.clone(), config.clone(), tasks, Arc::new(Anything), plugins);
         registry.start().await.unwrap();
-        servers.push(Server { registry, _directory: directory.clone() });
+        let handle = crate::objects::Handle::default();
+        handle.bind(registry.clone());
+        crate::node_ports::Repair::new(handle, store.clone(), config.node_ports, false).catch_up().await;
+        servers.push(Server { registry, store: store.clone(), _directory: directory.clone() });
     }
     servers
 }

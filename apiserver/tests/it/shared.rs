@@ -28,7 +28,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Upstream's own address among the endpoints; ours is the one that tests advertise.
 const THEIR_ADDRESS: &str = "192.0.2.10";
 const OUR_ADDRESS: &str = "192.0.2.1";
-const MERGE: &str = "application/merge-patch+json";
+pub(crate) const MERGE: &str = "application/merge-patch+json";
 /// A certificate request that names nobody, as kubelets send it.
 const EMPTY_REQUEST: &str = "MH8wMwIBADAAMCowBQYDK2VwAyEAgf96ewEDTQk8E05wWsPND37XE1OYv7cRDfJSAbH3Ve6gADAFBgMrZXADQQCVlffJ8r+C39uT9/0FaUvwyksFW6++rLha03DstBPVZUmKXkYbJVk+iQG6HDP7+XthYo5ptKSf6fA8ML+WmU8D";
 /// How many watches are open at once.
@@ -42,7 +42,7 @@ struct Upstream {
 }
 
 impl Upstream {
-    fn start(etcd: &Cluster, authority: &pki::Authority) -> Self {
+    fn start(etcd: &Cluster, authority: &pki::Authority, ranges: &str) -> Self {
         let program = testkit::upstream::program("kube-apiserver").unwrap();
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
@@ -60,7 +60,7 @@ impl Upstream {
             .args(["--bind-address=127.0.0.1", "--authorization-mode=Node,RBAC", "--allow-privileged=true"])
             .arg(format!("--advertise-address={THEIR_ADDRESS}"))
             .arg(format!("--secure-port={port}"))
-            .arg("--service-cluster-ip-range=10.96.0.0/16")
+            .arg(format!("--service-cluster-ip-range={ranges}"))
             .arg(format!("--cert-dir={}", path("certs")))
             .arg(format!("--tls-cert-file={}", path("tls.crt")))
             .arg(format!("--tls-private-key-file={}", path("tls.key")))
@@ -88,9 +88,41 @@ impl Drop for Upstream {
     }
 }
 
+/// Both servers over one etcd.
+pub(crate) struct Pair {
+    pub(crate) theirs: Side,
+    pub(crate) ours: Side,
+    _upstream: Upstream,
+    _running: Running,
+}
+
+impl Pair {
+    /// Starts both with these ranges of service addresses, ours with further flags, and waits for them.
+    pub(crate) async fn start(etcd: &Cluster, ranges: &str, flags: &[&str]) -> Self {
+        let mut made = None;
+        let running = Running::start_with(|authority, _| {
+            let upstream = Upstream::start(etcd, authority, ranges);
+            made = Some((upstream, pki::tls::client(authority.certificate_pem(), None).unwrap()));
+            let own = [
+                format!("--etcd-servers={}", etcd.endpoints().join(",")),
+                format!("--service-cluster-ip-range={ranges}"),
+            ];
+            own.into_iter().chain(flags.iter().map(|flag| (*flag).to_owned())).collect()
+        })
+        .await;
+        let (upstream, mut tls) = made.unwrap();
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let connector = TlsConnector::from(Arc::new(tls));
+        let side = |name, address| Side { name, address, connector: connector.clone(), connection: OnceCell::new() };
+        let (theirs, ours) = (side("upstream", upstream.address), side("ours", running.address()));
+        theirs.wait_ready(|| upstream.log()).await;
+        Self { theirs, ours, _upstream: upstream, _running: running }
+    }
+}
+
 /// One of the two servers.
-struct Side {
-    name: &'static str,
+pub(crate) struct Side {
+    pub(crate) name: &'static str,
     address: SocketAddr,
     connector: TlsConnector,
     /// Once it is ready.
@@ -99,7 +131,7 @@ struct Side {
 
 impl Side {
     /// The status and the body; null when the body is no JSON.
-    async fn send(&self, method: &str, path: &str, media: &str, body: &Value) -> (StatusCode, Value) {
+    pub(crate) async fn send(&self, method: &str, path: &str, media: &str, body: &Value) -> (StatusCode, Value) {
         let (code, body) = self.send_raw(method, path, media, body).await.unwrap();
         (code, serde_json::from_slice(&body).unwrap_or_default())
     }
@@ -131,7 +163,7 @@ impl Side {
         Ok(sender)
     }
 
-    async fn get(&self, path: &str) -> (StatusCode, Value) {
+    pub(crate) async fn get(&self, path: &str) -> (StatusCode, Value) {
         self.send("GET", path, "application/json", &Value::Null).await
     }
 
@@ -321,23 +353,12 @@ async fn watched(kind: &Kind, side: &Side, (from, until): (u64, u64)) -> Result<
 
 async fn share(release: Release, flags: &[&str]) {
     let etcd = block_in_place(|| Cluster::start(release, 1)).unwrap();
-    let mut made = None;
-    let running = Running::start_with(|authority, _| {
-        let upstream = Upstream::start(&etcd, authority);
-        made = Some((upstream, pki::tls::client(authority.certificate_pem(), None).unwrap()));
-        let servers = format!("--etcd-servers={}", etcd.endpoints().join(","));
-        std::iter::once(servers).chain(flags.iter().map(|flag| (*flag).to_owned())).collect()
-    })
-    .await;
-    let (upstream, mut tls) = made.unwrap();
-    tls.alpn_protocols = vec![b"h2".to_vec()];
-    let connector = TlsConnector::from(Arc::new(tls));
-    let side = |name, address| Side { name, address, connector: connector.clone(), connection: OnceCell::new() };
-    let (theirs, ours) = (side("upstream", upstream.address), side("ours", running.address()));
-    theirs.wait_ready(|| upstream.log()).await;
+    let pair = Pair::start(&etcd, "10.96.0.0/16", flags).await;
+    let (theirs, ours) = (&pair.theirs, &pair.ours);
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
     theirs.send("POST", "/api/v1/namespaces/default/serviceaccounts", "application/json", &account).await;
-    both_are_endpoints(&theirs, &ours).await;
+    both_are_endpoints(theirs, ours).await;
+    share_node_ports(theirs, ours).await;
 
     let kinds = kinds();
     check_complete(&kinds);
@@ -345,12 +366,12 @@ async fn share(release: Release, flags: &[&str]) {
     let mut spans = Vec::new();
     for kind in &kinds {
         let start = ours.now(kind).await;
-        failures.extend(round(kind, &theirs, &ours).await.err());
-        failures.extend(round(kind, &ours, &theirs).await.err());
+        failures.extend(round(kind, theirs, ours).await.err());
+        failures.extend(round(kind, ours, theirs).await.err());
         spans.push((start, ours.now(kind).await));
     }
     let watches: Vec<_> =
-        kinds.iter().zip(&spans).flat_map(|(kind, span)| [(kind, &theirs, *span), (kind, &ours, *span)]).collect();
+        kinds.iter().zip(&spans).flat_map(|(kind, span)| [(kind, theirs, *span), (kind, ours, *span)]).collect();
     for some in watches.chunks(WATCHES_MAX) {
         let told = futures::future::join_all(some.iter().map(|(kind, side, span)| watched(kind, side, *span))).await;
         failures.extend(told.into_iter().filter_map(Result::err));
@@ -371,6 +392,54 @@ async fn both_are_endpoints(theirs: &Side, ours: &Side) {
         }
         assert!(Instant::now() < deadline, "not both are endpoints: {text}");
         tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// What one has given out the other knows, and what comes back to one comes back to both.
+async fn share_node_ports(theirs: &Side, ours: &Side) {
+    const SERVICES: &str = "/api/v1/namespaces/default/services";
+    let post = async |side: &Side, name: &str, spec: Value| {
+        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
+        side.send("POST", SERVICES, "application/json", &service).await
+    };
+    let asked = |port: u16| json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]});
+    let delete = async |side: &Side, name: &str| {
+        let (code, answer) = side.send("DELETE", &format!("{SERVICES}/{name}"), "application/json", &Value::Null).await;
+        assert_eq!(code, StatusCode::OK, "{answer}");
+    };
+    for (one, other, port) in [(theirs, ours, 31_001), (ours, theirs, 31_002)] {
+        let about = format!("{port} of {}", one.name);
+        let (code, made) = post(one, "first", asked(port)).await;
+        assert_eq!(code, StatusCode::CREATED, "{about}: {made}");
+        let (code, refused) = post(other, "second", asked(port)).await;
+        assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{about}: {refused}");
+        let message = refused["message"].as_str().unwrap();
+        assert!(message.ends_with("provided port is already allocated"), "{about}: {message}");
+        delete(other, "first").await;
+        for side in [other, one] {
+            let (code, made) = post(side, "second", asked(port)).await;
+            assert_eq!(code, StatusCode::CREATED, "{about}: {made}");
+            delete(side, "second").await;
+        }
+    }
+    let ports = json!([{"name": "a", "port": 1}, {"name": "b", "port": 2}]);
+    let balanced = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": ports});
+    let names: Vec<String> = (0..40).map(|number| format!("any-{number}")).collect();
+    let makes = names
+        .iter()
+        .enumerate()
+        .map(|(number, name)| post(if number % 2 == 0 { theirs } else { ours }, name, balanced.clone()));
+    let made = futures::future::join_all(makes).await;
+    let mut numbers: Vec<i64> = Vec::new();
+    for (code, made) in &made {
+        assert_eq!(*code, StatusCode::CREATED, "{made}");
+        let ports = made["spec"]["ports"].as_array().unwrap().iter().map(|port| &port["nodePort"]);
+        numbers.extend(ports.chain([&made["spec"]["healthCheckNodePort"]]).map(|port| port.as_i64().unwrap()));
+    }
+    let distinct: std::collections::BTreeSet<&i64> = numbers.iter().collect();
+    assert_eq!((numbers.len(), distinct.len()), (120, 120), "{numbers:?}");
+    for name in &names {
+        delete(ours, name).await;
     }
 }
 

@@ -102,6 +102,12 @@ impl Strategy for Service {
     }
 }
 
+/// Validates `clusterIP`, `clusterIPs`, `ipFamilies` and `ipFamilyPolicy` alone: addresses are allocated by them before the
+/// whole service is validated.
+pub fn check_service_addresses(service: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    addresses::cluster_ips(at(service, "spec"), old, errors);
+}
+
 fn shown_port(port: &Value) -> String {
     let (number, protocol) = (int(port, "port"), text(port, "protocol"));
     match int(port, "nodePort") {

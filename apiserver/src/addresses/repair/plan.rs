@@ -36,8 +36,49 @@ pub(super) enum Holder {
     Same,
     /// Another service, which has this address.
     Other,
+    /// Another service, whose write may be under way: it is known after this time.
+    Coming(SignedDuration),
     /// No service that has this address.
     Nobody,
+}
+
+/// Whom the object of a service's cluster IP belongs to, by the other service that it names, as that is now. `patience` is
+/// how long a write may take.
+pub(super) fn holder(
+    address: &Value,
+    service: &Parent,
+    other: Option<&Value>,
+    now: Timestamp,
+    patience: SignedDuration,
+) -> Holder {
+    match Parent::of_address(address) {
+        None => Holder::Nobody,
+        Some(named) if named == *service => Holder::Same,
+        Some(_) if other.is_some_and(|other| cluster_ips(other).contains(&meta::name(address))) => Holder::Other,
+        Some(_) => {
+            let left = write_timeout(address, other, patience).saturating_sub(age(address, now));
+            if left.is_positive() { Holder::Coming(left) } else { Holder::Nobody }
+        }
+    }
+}
+
+/// How long the write of a service may take to have an address that it has not got: one that is there already and gets no
+/// further address only gives back what it did not need.
+fn write_timeout(address: &Value, service: Option<&Value>, patience: SignedDuration) -> SignedDuration {
+    let Some(service) = service else { return patience };
+    let is_v6 = |ip: &str| ip.contains(':');
+    let of_other_family = match cluster_ips(service)[..] {
+        [only] => is_v6(only) != is_v6(meta::name(address)),
+        _ => false,
+    };
+    let gets_more = text(at(service, "spec"), "type") == "ExternalName" || of_other_family;
+    if gets_more { patience } else { patience.min(UNDO_TIMEOUT) }
+}
+
+/// A clock that has been put back makes nothing younger than new.
+fn age(address: &Value, now: Timestamp) -> SignedDuration {
+    api::time::parse(meta::text(address, "creationTimestamp"))
+        .map_or(SignedDuration::MAX, |made| now.duration_since(made).max(SignedDuration::ZERO))
 }
 
 /// The faults of a cluster IP that has an object, in the order in which they are told of.
@@ -46,6 +87,7 @@ pub(super) fn faults(address: &Value, ip: IpAddr, holder: Holder) -> Vec<Fault> 
     match holder {
         Holder::Nobody => return vec![Fault::WrongReference],
         Holder::Other => faults.push(Fault::Taken),
+        Holder::Coming(_) => return faults,
         Holder::Same => {}
     }
     if !has_right_labels(address, ip) {
@@ -117,9 +159,7 @@ pub(super) fn fate(address: &Value, service: Option<&Value>, now: Timestamp, pat
             format!("IPAddress {name} appears to have been modified, not referencing a Service {parent}: cleaning up");
         return goes("IPAddressNotAllocated", message);
     };
-    // A clock that has been put back makes nothing younger than new.
-    let age = api::time::parse(meta::text(address, "creationTimestamp"))
-        .map_or(SignedDuration::MAX, |made| now.duration_since(made).max(SignedDuration::ZERO));
+    let age = age(address, now);
     let Parent { namespace, name: service_name } = &parent;
     let what = format!("IPAddress: {name} for Service {namespace}/{service_name}");
     let Some(service) = service else {
@@ -131,8 +171,7 @@ pub(super) fn fate(address: &Value, service: Option<&Value>, now: Timestamp, pat
     if cluster_ips(service).contains(&name) {
         return Fate::Stays;
     }
-    let becomes_more = text(at(service, "spec"), "type") == "ExternalName";
-    let patience = if becomes_more { patience } else { patience.min(UNDO_TIMEOUT) };
+    let patience = write_timeout(address, Some(service), patience);
     if age < patience {
         return Fate::Waits(patience - age);
     }
@@ -234,6 +273,32 @@ mod tests {
             "the ClusterIP [IPv4]: 10.96.0.9 for Service n/s has a wrong reference; repairing"
         );
         assert_eq!(message(Fault::WrongLabels), None);
+    }
+
+    #[test]
+    fn an_object_is_nobodys_only_once_no_write_can_be_under_way() {
+        let (old, young) = (address("2026-01-01T00:00:00Z"), address("2026-01-01T00:09:58Z"));
+        let other = Parent { namespace: "n".to_owned(), name: "other".to_owned() };
+        let (has_it, has_another) = (service("ClusterIP", "10.96.0.9"), service("ClusterIP", "10.96.0.8"));
+        let has_six = service("ClusterIP", "2001:db8::8");
+        let mut gateway = young.clone();
+        gateway["spec"]["parentRef"]["resource"] = json!("gateways");
+        let coming = |seconds| Holder::Coming(SignedDuration::from_secs(seconds));
+        for (address, wanted, named, expected) in [
+            (&young, parent(), None, Holder::Same),
+            (&old, other.clone(), Some(&has_it), Holder::Other),
+            (&young, other.clone(), None, coming(58)),
+            (&young, other.clone(), Some(&has_another), coming(3)),
+            (&young, other.clone(), Some(&has_six), coming(58)),
+            (&old, other.clone(), None, Holder::Nobody),
+            (&old, other.clone(), Some(&has_six), Holder::Nobody),
+            (&gateway, parent(), None, Holder::Nobody),
+        ] {
+            let found = holder(address, &wanted, named, NOW.parse().unwrap(), WRITE_TIMEOUT);
+            assert_eq!(found, expected, "{address} {named:?}");
+        }
+        let alone = holder(&young, &other, None, NOW.parse().unwrap(), SignedDuration::ZERO);
+        assert_eq!(alone, Holder::Nobody);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Services: cluster IPs, node ports and health-check ports are given out before a write and given back after it.
 //!
-//! A cluster IP is held by an object of its own, between all servers of a store. Which ports are in use is known from the
-//! stored services, read once at start: that allocator is this process' own.
+//! A cluster IP is held by an object of its own, a port by a bit in a record: between all servers of a store.
 
 mod families;
 mod pool;
@@ -17,12 +16,13 @@ use async_trait::async_trait;
 use daemon::Tasks;
 use ipnet::IpNet;
 use kinds::tree::{at, enter, int, list, list_mut, put, text, texts};
-use parking_lot::Mutex;
+use store::Store;
 
 use self::pool::{Pool, Refused};
-use self::ports::{Draft, Ports};
+use self::ports::Plan;
 use super::{Allocation, Hooks, Pending};
 use crate::addresses::{HEADLESS, Parent, cluster_ips};
+use crate::node_ports::NodePorts;
 use crate::objects::Objects;
 
 #[cfg(test)]
@@ -31,14 +31,14 @@ mod tests;
 /// The steps of services.
 pub(super) struct Services {
     pool: Arc<Pool>,
-    ports: Arc<Mutex<Ports>>,
+    ports: NodePorts,
     tasks: Tasks,
 }
 
 /// What one write has taken, and what it gives up.
 struct Taken {
     pool: Arc<Pool>,
-    ports: Arc<Mutex<Ports>>,
+    ports: NodePorts,
     tasks: Tasks,
     parent: Parent,
     ips: Changed<IpAddr>,
@@ -56,52 +56,75 @@ impl<T> Changed<T> {
     }
 }
 
+impl Taken {
+    async fn give_back(&self, ips: &[IpAddr], numbers: Vec<u16>) {
+        tokio::join!(self.ports.release(numbers), self.pool.give_back(ips, &self.parent));
+    }
+}
+
 #[async_trait]
 impl Allocation for Taken {
-    async fn commit(self: Box<Self>) {
-        self.ports.lock().release(&self.numbers.released);
-        self.pool.give_back(&self.ips.released, &self.parent).await;
+    async fn commit(mut self: Box<Self>) {
+        let numbers = std::mem::take(&mut self.numbers.released);
+        self.give_back(&self.ips.released, numbers).await;
     }
 
-    async fn undo(self: Box<Self>) {
-        self.ports.lock().release(&self.numbers.taken);
-        self.pool.give_back(&self.ips.taken, &self.parent).await;
+    async fn undo(mut self: Box<Self>) {
+        let numbers = std::mem::take(&mut self.numbers.taken);
+        self.give_back(&self.ips.taken, numbers).await;
     }
 
     fn abandon(self: Box<Self>) {
+        let has_taken = !self.ips.taken.is_empty() || !self.numbers.taken.is_empty();
         // Outside of a runtime there is nobody left to do it: the repair of the next server will.
-        if self.ips.taken.is_empty() || tokio::runtime::Handle::try_current().is_err() {
-            self.ports.lock().release(&self.numbers.taken);
-            return;
+        if has_taken && tokio::runtime::Handle::try_current().is_ok() {
+            self.tasks.clone().spawn("service-undo", self.undo());
         }
-        self.tasks.clone().spawn("service-undo", self.undo());
+    }
+}
+
+/// Abandons what has been taken when the write is given up before it knows all that it takes.
+struct Unfinished(Option<Box<Taken>>);
+
+impl Unfinished {
+    fn finish(mut self, numbers: Changed<u16>) -> Pending {
+        let mut taken = self.0.take().expect("it is taken here alone");
+        taken.numbers = numbers;
+        Pending::of(*taken)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(taken) = self.0.take() {
+            taken.abandon();
+        }
     }
 }
 
 impl Services {
     /// Services whose cluster IPs come from this block, as long as no block is stored.
-    pub(super) fn new(block: IpNet, ports: RangeInclusive<u16>, tasks: Tasks) -> Self {
-        Self { pool: Arc::new(Pool::new(block)), ports: Arc::new(Mutex::new(Ports::new(ports))), tasks }
+    pub(super) fn new(block: IpNet, ports: RangeInclusive<u16>, store: Arc<dyn Store>, tasks: Tasks) -> Self {
+        Self { pool: Arc::new(Pool::new(block)), ports: NodePorts::new(store, ports, &tasks), tasks }
     }
 
     /// Allocates the ports that go with these addresses. They go back when there are none.
     async fn with_ports(
         &self,
+        service: &mut Value,
         parent: Parent,
         ips: Changed<IpAddr>,
+        mut plan: Plan,
         dry_run: bool,
-        work: impl FnOnce(&mut Draft<'_>) -> Result<(), Status> + Send,
     ) -> Result<Pending, Status> {
-        let (outcome, taken, released) = {
-            let mut ports = self.ports.lock();
-            let mut draft = Draft::new(&mut ports, dry_run);
-            let outcome = work(&mut draft);
-            let (taken, released) = draft.finish();
-            (outcome, taken, released)
-        };
         let (pool, ports, tasks) = (self.pool.clone(), self.ports.clone(), self.tasks.clone());
-        let taken = Taken { pool, ports, tasks, parent, ips, numbers: Changed { taken, released } };
-        let pending = Pending::of(taken);
+        let taken = Taken { pool, ports, tasks, parent, ips, numbers: Changed::nothing() };
+        let unfinished = Unfinished(Some(Box::new(taken)));
+        let (numbers, outcome) = match self.take_ports(service, &mut plan, dry_run).await {
+            Ok((taken, outcome)) => (Changed { taken, released: std::mem::take(&mut plan.released) }, outcome),
+            Err(status) => (Changed::nothing(), Err(status)),
+        };
+        let pending = unfinished.finish(if dry_run { Changed::nothing() } else { numbers });
         match outcome {
             Ok(()) => Ok(pending),
             Err(status) => {
@@ -109,6 +132,27 @@ impl Services {
                 Err(status)
             }
         }
+    }
+
+    /// Takes ports and puts them into the service; there may be a reason to refuse it even so.
+    async fn take_ports(
+        &self,
+        service: &mut Value,
+        plan: &mut Plan,
+        dry_run: bool,
+    ) -> Result<(Vec<u16>, Result<(), Status>), Status> {
+        let wanted = plan.numbers();
+        if wanted.is_empty() {
+            return Ok((Vec::new(), plan.fill(service, &[])));
+        }
+        if dry_run {
+            let given = self.ports.pretend(&wanted).await.map_err(|refusal| plan.refused(service, refusal))?;
+            return Ok((Vec::new(), plan.fill(service, &given)));
+        }
+        let taken = self.ports.take(wanted).await.map_err(|refusal| plan.refused(service, refusal))?.keep();
+        let given: Vec<i64> = taken.iter().copied().map(i64::from).collect();
+        let outcome = plan.fill(service, &given);
+        Ok((taken, outcome))
     }
 
     /// Gives a service its cluster IP and returns it when it was taken for it.
@@ -164,11 +208,6 @@ impl Hooks for Services {
         self.pool.bind(objects);
     }
 
-    fn rebuild(&self, services: &mut dyn Iterator<Item = Value>) {
-        let mut ports = self.ports.lock();
-        services.for_each(|service| ports.keep(&ports_of(&service)));
-    }
-
     async fn begin_create(&self, service: &mut Value, dry_run: bool) -> Result<Pending, Status> {
         let spec = enter(service, "spec");
         let ip = text(spec, "clusterIP").to_owned();
@@ -177,12 +216,9 @@ impl Hooks for Services {
         }
         families::init(service, None)?;
         let ips = Changed { taken: self.allocate_ip(service, dry_run).await?, released: Vec::new() };
+        let plan = Plan::of_new(service);
         let parent = Parent::of_service(service);
-        let allocate = |draft: &mut Draft<'_>| {
-            allocate_ports(service, draft)?;
-            if needs_health_check(service) { allocate_health_check(service, draft) } else { Ok(()) }
-        };
-        self.with_ports(parent, ips, dry_run, allocate).await
+        self.with_ports(service, parent, ips, plan, dry_run).await
     }
 
     async fn begin_update(&self, new: &mut Value, old: &Value, dry_run: bool) -> Result<Pending, Status> {
@@ -190,17 +226,13 @@ impl Hooks for Services {
         families::normalise_ips(new, old);
         families::init(new, Some(old))?;
         let ips = self.change_ip(new, old, dry_run).await?;
-        let parent = Parent::of_service(old);
-        let change = |draft: &mut Draft<'_>| {
-            update_ports(new, old, draft)?;
-            update_health_check(new, old, draft)
-        };
-        self.with_ports(parent, ips, dry_run, change).await
+        let plan = Plan::of_changed(new, old);
+        self.with_ports(new, Parent::of_service(old), ips, plan, dry_run).await
     }
 
     async fn deleted(&self, service: &Value) {
-        self.ports.lock().release(&ports_of(service));
-        self.pool.give_back(&addresses_of(service), &Parent::of_service(service)).await;
+        let (ips, parent) = (addresses_of(service), Parent::of_service(service));
+        tokio::join!(self.ports.release(ports_of(service)), self.pool.give_back(&ips, &parent));
     }
 }
 
@@ -274,110 +306,6 @@ fn invalid(service: &Value, path: &Path<'_>, value: impl Into<Value>, detail: &s
     let mut errors = FieldErrors::new();
     errors.invalid(path, value, detail);
     Status::invalid("", "Service", meta::name(service), &errors)
-}
-
-fn allocate_ports(service: &mut Value, draft: &mut Draft<'_>) -> Result<(), Status> {
-    if !has_node_ports(service) {
-        return Ok(());
-    }
-    let unasked = wants_node_ports(service);
-    let ports: Vec<(i64, i64)> =
-        list(at(service, "spec"), "ports").iter().map(|port| (int(port, "port"), int(port, "nodePort"))).collect();
-    let mut shared: Vec<(i64, i64)> = Vec::new();
-    for (index, (port, asked)) in ports.iter().copied().enumerate() {
-        if asked == 0 && !unasked {
-            continue;
-        }
-        let known = shared.iter().find(|(own, _)| *own == port).map(|(_, node_port)| *node_port);
-        let chosen = match known {
-            None => {
-                let wanted = ports.iter().find(|(own, node)| *own == port && *node != 0).map_or(0, |(_, node)| *node);
-                let chosen = take_port(service, index, wanted, draft)?;
-                shared.push((port, chosen));
-                chosen
-            }
-            Some(known) if asked == 0 || asked == known => known,
-            Some(_) => take_port(service, index, asked, draft)?,
-        };
-        set_node_port(service, index, chosen);
-    }
-    Ok(())
-}
-
-/// Takes the port that is asked for, or any when it is 0.
-fn take_port(service: &Value, index: usize, asked: i64, draft: &mut Draft<'_>) -> Result<i64, Status> {
-    if asked == 0 {
-        return draft.next().ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"));
-    }
-    let spec = Path::new("spec");
-    let ports = spec.child("ports");
-    let port = ports.index(index);
-    draft.take(asked).map_err(|why| invalid(service, &port.child("nodePort"), asked, &why))?;
-    Ok(asked)
-}
-
-fn set_node_port(service: &mut Value, index: usize, node_port: i64) {
-    if let Some(port) = list_mut(enter(service, "spec"), "ports").nth(index) {
-        put(port, "nodePort", node_port);
-    }
-}
-
-fn allocate_health_check(service: &mut Value, draft: &mut Draft<'_>) -> Result<(), Status> {
-    let asked = int(at(service, "spec"), "healthCheckNodePort");
-    let port = if asked == 0 {
-        let full = "failed to allocate a HealthCheck NodePort 0: range is full";
-        draft.next().ok_or_else(|| Status::internal(full))?
-    } else {
-        draft.take(asked).map_err(|why| {
-            Status::internal(format!("failed to allocate requested HealthCheck NodePort {asked}: {why}"))
-        })?;
-        asked
-    };
-    put(enter(service, "spec"), "healthCheckNodePort", port);
-    Ok(())
-}
-
-fn update_ports(new: &mut Value, old: &Value, draft: &mut Draft<'_>) -> Result<(), Status> {
-    let before: Vec<u16> = node_ports(old).collect();
-    if !has_node_ports(new) {
-        if has_node_ports(old) {
-            before.iter().for_each(|port| draft.release(*port));
-        }
-        return Ok(());
-    }
-    let asked: Vec<(String, i64)> = list(at(new, "spec"), "ports")
-        .iter()
-        .map(|port| (text(port, "protocol").to_owned(), int(port, "nodePort")))
-        .collect();
-    let mut seen: Vec<(String, i64)> = Vec::new();
-    for (index, (protocol, node_port)) in asked.into_iter().enumerate() {
-        if node_port == 0 && !wants_node_ports(new) {
-            continue;
-        }
-        let kept = before.iter().any(|port| i64::from(*port) == node_port);
-        let shared = seen.iter().any(|(_, port)| *port == node_port);
-        let chosen = if kept || shared { node_port } else { take_port(new, index, node_port, draft)? };
-        set_node_port(new, index, chosen);
-        if seen.contains(&(protocol.clone(), chosen)) {
-            let message = format!("duplicate nodePort: {{{protocol} {chosen}}}");
-            return Err(Status::new(api::Reason::Unknown(500), message));
-        }
-        seen.push((protocol, chosen));
-    }
-    let after: Vec<u16> = node_ports(new).collect();
-    before.iter().filter(|port| !after.contains(port)).for_each(|port| draft.release(*port));
-    Ok(())
-}
-
-fn update_health_check(new: &mut Value, old: &Value, draft: &mut Draft<'_>) -> Result<(), Status> {
-    match (needs_health_check(old), needs_health_check(new)) {
-        (false, true) => allocate_health_check(new, draft),
-        (true, false) => {
-            health_check_port(old).into_iter().for_each(|port| draft.release(port));
-            Ok(())
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Keeps what was given out when the client leaves it open, so that the same document can be sent again.

@@ -221,7 +221,7 @@ async fn servers_of_one_store_never_give_an_address_twice() {
 #[tokio::test]
 async fn a_request_that_is_given_up_keeps_no_address() {
     let server = server().await;
-    let services = services(&server, 30_000..=30_009);
+    let services = services(&server);
     let mut object = service("s", &json!({"type": "NodePort"}));
     object["metadata"]["namespace"] = json!("n");
     drop(services.begin_create(&mut object, false).await.unwrap());
@@ -230,14 +230,16 @@ async fn a_request_that_is_given_up_keeps_no_address() {
         assert!(tokio::time::Instant::now() < deadline);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let fresh = Ports::new(30_000..=30_009);
-    assert_eq!(format!("{:?}", services.ports.lock()), format!("{fresh:?}"));
+    while !services.ports.in_use().await.is_empty() {
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
 async fn what_a_write_took_stays_until_it_is_known_not_to_be_stored() {
     let server = server().await;
-    let services = services(&server, 30_000..=30_009);
+    let services = services(&server);
     let begin = async |name: &str, ip: &str| {
         let mut object = service(name, &json!({"type": "NodePort", "clusterIP": ip}));
         object["metadata"]["namespace"] = json!("n");
@@ -277,14 +279,15 @@ async fn what_a_write_took_stays_until_it_is_known_not_to_be_stored() {
         refused.undo().await;
     }
     assert_eq!(held(&server).await, ["10.96.0.1 n/a", "10.96.0.2 n/b", "10.96.0.3 n/b", "10.96.0.4 n/b"]);
-    services.ports.lock().release(&kept.into_iter().map(|port| u16::try_from(port).unwrap()).collect::<Vec<_>>());
-    assert_eq!(format!("{:?}", services.ports.lock()), format!("{:?}", Ports::new(30_000..=30_009)));
+    let mut kept: Vec<u16> = kept.into_iter().map(|port| u16::try_from(port).unwrap()).collect();
+    kept.sort_unstable();
+    assert_eq!(services.ports.in_use().await, kept);
 }
 
 #[tokio::test]
 async fn an_address_that_has_gone_to_another_service_stays() {
     let servers = servers_with(2, Vec::new()).await;
-    let services = services(&servers[1], 30_000..=30_009);
+    let services = services(&servers[1]);
     let parent = |name: &str| Parent { namespace: "n".to_owned(), name: name.to_owned() };
     // The other server's cache may not have any of these yet.
     let ips: Vec<IpAddr> = (1..=20).map(|last| IpAddr::from([10, 96, 0, last])).collect();
@@ -299,9 +302,10 @@ async fn an_address_that_has_gone_to_another_service_stays() {
     assert_eq!(held(&servers[0]).await, [""; 0], "its own service gives it back");
 }
 
-/// The steps of services over the objects of a server, with ports of their own.
-fn services(server: &Server, ports: RangeInclusive<u16>) -> Services {
-    let services = Services::new("10.96.0.0/16".parse().unwrap(), ports, Tasks::new(Drain::never()));
+/// The steps of services over the objects and the ports of a server.
+fn services(server: &Server) -> Services {
+    let (block, ports, store) = ("10.96.0.0/16".parse().unwrap(), 30_000..=32_767, server.store.clone());
+    let services = Services::new(block, ports, store, Tasks::new(Drain::never()));
     let registry: Arc<dyn Objects> = server.registry.clone();
     services.bind(Arc::downgrade(&registry));
     services
@@ -316,7 +320,7 @@ async fn create(services: &Services, spec: &Value) -> Result<Value, Status> {
 #[tokio::test]
 async fn node_ports_follow_the_type() {
     let server = server().await;
-    let services = services(&server, 30_000..=30_009);
+    let services = services(&server);
     let ports = json!([{"port": 53, "protocol": "TCP", "name": "t"}, {"port": 53, "protocol": "UDP", "name": "u"}]);
     let made = create(&services, &json!({"type": "NodePort", "ports": ports})).await.unwrap();
     let node_port = made["spec"]["ports"][0]["nodePort"].clone();
@@ -338,21 +342,20 @@ async fn node_ports_follow_the_type() {
     let outside = create(&services, &json!({"type": "NodePort", "ports": outside})).await.unwrap_err();
     assert_eq!(
         outside.message,
-        "Service \"s\" is invalid: spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-30009"
+        "Service \"s\" is invalid: spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767"
     );
 }
 
 #[tokio::test]
 async fn a_local_load_balancer_has_a_health_check_port() {
     let server = server().await;
-    let services = services(&server, 30_000..=30_009);
+    let services = services(&server);
     let spec = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": [{"port": 1}]});
     let made = create(&services, &spec).await.unwrap();
     assert!(made["spec"]["healthCheckNodePort"].as_i64().unwrap() >= 30_000);
     let mut named = made.clone();
     named["spec"]["type"] = json!("ExternalName");
     services.begin_update(&mut named, &made, false).await.unwrap().commit().await;
-    let fresh = Ports::new(30_000..=30_009);
-    assert_eq!(format!("{:?}", services.ports.lock()), format!("{fresh:?}"), "all came back");
+    assert_eq!(services.ports.in_use().await, [0_u16; 0], "all came back");
     assert!(held(&server).await.is_empty());
 }

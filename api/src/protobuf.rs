@@ -30,10 +30,9 @@ use crate::schema::{Body, TypeId, body, table};
 use crate::{GroupVersionKind, Status};
 
 pub use self::encode::EncodeError;
-pub use self::wire::DecodeError;
+pub use self::wire::{DecodeError, Writer};
 
 use self::node::Node;
-use self::wire::Writer;
 
 /// What every enveloped object begins with.
 pub const MAGIC: [u8; 4] = *b"k8s\0";

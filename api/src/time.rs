@@ -18,6 +18,22 @@ pub fn micros(at: Timestamp) -> String {
     at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 
+/// `2026-01-02`: the day, in UTC.
+pub fn day(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d").to_string()
+}
+
+/// Reads a day as [`day`] writes it: its start. None when it is not one.
+pub fn parse_day(text: &str) -> Option<Timestamp> {
+    let has_form = text.len() == 10
+        && text
+            .bytes()
+            .enumerate()
+            .all(|(at, byte)| if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() });
+    let date: jiff::civil::Date = text.parse().ok().filter(|_| has_form)?;
+    Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp())
+}
+
 /// Reads an RFC 3339 time. None when it is not one.
 pub fn parse(text: &str) -> Option<Timestamp> {
     text.parse().ok()
@@ -68,6 +84,16 @@ fn amount(number: &str, unit: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_day_is_ten_characters() {
+        let noon = parse("2026-02-28T12:00:00Z").unwrap();
+        assert_eq!(day(noon), "2026-02-28");
+        assert_eq!(parse_day("2026-02-28"), parse("2026-02-28T00:00:00Z"));
+        for wrong in ["", "2026-02-29", "2026-2-28", "20260228", "2026-02-28T00", "2026-02-2x", "+226-02-28"] {
+            assert_eq!(parse_day(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn durations_are_read_as_go_reads_them() {

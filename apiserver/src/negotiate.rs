@@ -168,6 +168,18 @@ pub fn is_answerable(headers: &HeaderMap) -> bool {
     header.is_empty() || clauses(header).iter().any(Clause::is_known)
 }
 
+/// The `application` type that the client wants most among those that are offered, by the part behind the slash. Where
+/// any will do, the first is taken.
+pub(crate) fn first<T: Copy>(headers: &HeaderMap, offered: &[(&str, T)]) -> Option<T> {
+    let header = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let clauses = clauses(if header.is_empty() { "*/*" } else { header });
+    let wanted = clauses.iter().filter(|clause| matches!(clause.main, "application" | "*"));
+    let mut found = wanted.filter_map(|clause| {
+        offered.iter().find(|(sub, _)| clause.sub == "*" || clause.sub == *sub).map(|(_, offer)| *offer)
+    });
+    found.next()
+}
+
 /// 406 for media types that nobody has heard of.
 pub(crate) fn no_representation(offer: Offer) -> Status {
     let streams = if offer.stream || offer.list { format!(", {STREAM_TYPES}") } else { String::new() };

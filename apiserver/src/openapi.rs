@@ -3,7 +3,7 @@
 //! - [`index`] answers `/openapi/v3`: every document with a hash of its content;
 //! - [`document`] answers `/openapi/v3/<path>`: a request that names the hash of the content may be kept for ever,
 //!   one that names another hash is sent on to the right one;
-//! - [`v2`] answers `/openapi/v2`: the same in one document, as JSON. Its protobuf form is not here.
+//! - [`v2`] answers `/openapi/v2`: the same in one document, as JSON or as protobuf.
 //!
 //! The documents hold what kubectl and other clients read: component schemas with kinds, list and patch extensions,
 //! defaults, enumerations and descriptions; paths with every verb, its query parameters and its kind. A document is
@@ -15,10 +15,12 @@
 mod descriptions;
 mod operations;
 mod paths;
+mod protobuf;
 mod schemas;
 mod serve;
 mod text;
 mod v2;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -43,9 +45,9 @@ pub const KEEP_SECONDS: u64 = 365 * 24 * 3600;
 /// A document and the hash of its content.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// JSON text.
+    /// JSON text, or what was made of it.
     pub bytes: Bytes,
-    /// Upper-case hexadecimal SHA-512; quoted it is the ETag.
+    /// Upper-case hexadecimal SHA-512 of the JSON; quoted it is the ETag.
     pub hash: String,
 }
 

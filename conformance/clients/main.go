@@ -34,6 +34,7 @@ type program struct {
 
 var programs = []program{
 	{"discovery", discoverAll},
+	{"openapi-v2", readOldSchema},
 	{"typed-json", withContentType(typeJSON, useTyped)},
 	{"typed-protobuf", withContentType(typeProtobuf, useTyped)},
 	{"apply-json", withContentType(typeJSON, useApply)},

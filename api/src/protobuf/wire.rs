@@ -138,9 +138,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes a message's bytes.
+/// Writes a message's bytes. Fields are written in the order of the calls; none is left out for its value.
 #[derive(Default)]
-pub(super) struct Writer {
+pub struct Writer {
     out: Vec<u8>,
 }
 
@@ -150,7 +150,8 @@ impl Writer {
         Self { out }
     }
 
-    pub(super) fn finish(self) -> Vec<u8> {
+    /// The bytes that were written.
+    pub fn finish(self) -> Vec<u8> {
         self.out
     }
 
@@ -176,7 +177,8 @@ impl Writer {
         self.out.push(value as u8);
     }
 
-    pub(super) fn varint(&mut self, number: u32, value: u64) {
+    /// A field with a number, an enumeration's value or a boolean.
+    pub fn varint(&mut self, number: u32, value: u64) {
         self.key(number, VARINT);
         self.raw_varint(value);
     }
@@ -191,14 +193,18 @@ impl Writer {
         self.out.extend_from_slice(&value.to_le_bytes());
     }
 
-    pub(super) fn bytes(&mut self, number: u32, bytes: &[u8]) {
+    /// A field of bytes, text or an encoded message.
+    pub fn bytes(&mut self, number: u32, bytes: &[u8]) {
         self.length(number, bytes.len());
         self.out.extend_from_slice(bytes);
     }
 
     /// A field whose bytes `write` writes. Its length is put in front when it is known: one byte is kept free for it,
     /// and only a longer one moves the bytes.
-    pub(super) fn message<E>(&mut self, number: u32, write: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<(), E> {
+    ///
+    /// # Errors
+    /// What `write` answers.
+    pub fn message<E>(&mut self, number: u32, write: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<(), E> {
         self.key(number, BYTES);
         let start = self.out.len();
         self.out.push(0);

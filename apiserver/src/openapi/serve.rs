@@ -6,11 +6,18 @@ use std::sync::OnceLock;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Answer, Document, KEEP_SECONDS};
+use super::{Answer, Document, KEEP_SECONDS, protobuf};
 use crate::answer::{self, Response};
+use crate::negotiate;
 
 const ROOT: &str = "/openapi/v3";
 const V2: &str = "/openapi/v2";
+/// What `/openapi/v2` offers. Clients still name the older of protobuf's two types, which is no media type: it has an @.
+const FORMS: [(&str, Form); 3] = [
+    ("json", Form::Json),
+    ("com.github.proto-openapi.spec.v2@v1.0+protobuf", Form::Protobuf),
+    ("com.github.proto-openapi.spec.v2.v1.0+protobuf", Form::Protobuf),
+];
 
 /// Answers a path below `/openapi`; None for every other path. `hash` is the query parameter of that name.
 ///
@@ -38,28 +45,47 @@ pub async fn answer(path: &str, hash: Option<&str>, headers: &HeaderMap) -> Opti
     })
 }
 
-/// The document of v2.
+/// The document of v2. Its forms share a tag: `Vary` keeps them apart.
 async fn whole(headers: &HeaderMap) -> Response {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media = |clause: &str| clause.split(';').next().unwrap_or_default().trim().to_owned();
-    let is_json = |clause: &str| matches!(media(clause).as_str(), "" | "*/*" | "application/*" | "application/json");
-    if !accept.split(',').any(is_json) {
-        return empty(StatusCode::NOT_ACCEPTABLE);
-    }
-    // Made when it is first asked for: it is made of all documents of v3, and few ask.
-    static DOCUMENT: OnceLock<Document> = OnceLock::new();
-    match tokio::task::spawn_blocking(|| DOCUMENT.get_or_init(super::v2::document)).await {
-        Ok(document) => {
-            let mut answer = send(document, false, "application/json", headers);
+    let Some(form) = negotiate::first(headers, &FORMS) else { return empty(StatusCode::NOT_ACCEPTABLE) };
+    // Each is made when it is first asked for: they are made of all documents of v3, and few ask.
+    static AS_JSON: OnceLock<Document> = OnceLock::new();
+    static AS_PROTOBUF: OnceLock<Result<Document, protobuf::Error>> = OnceLock::new();
+    let built = tokio::task::spawn_blocking(move || match form {
+        Form::Json => Ok(AS_JSON.get_or_init(super::v2::document)),
+        Form::Protobuf => {
+            AS_PROTOBUF.get_or_init(|| super::v2::as_protobuf(AS_JSON.get_or_init(super::v2::document))).as_ref()
+        }
+    });
+    match built.await {
+        Ok(Ok(document)) => {
+            let mut answer = send(document, false, form.content_type(), headers);
             answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding, Accept"));
             answer
         }
+        Ok(Err(error)) => failed(V2, error),
         Err(error) => failed(V2, &error),
     }
 }
 
-fn failed(path: &str, error: &tokio::task::JoinError) -> Response {
-    tracing::error!(%error, path, "building an OpenAPI document failed");
+/// A form of the document of v2.
+#[derive(Clone, Copy)]
+enum Form {
+    Json,
+    Protobuf,
+}
+
+impl Form {
+    const fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Protobuf => "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+        }
+    }
+}
+
+fn failed(path: &str, error: &(dyn std::error::Error + 'static)) -> Response {
+    tracing::error!(error, path, "building an OpenAPI document failed");
     answer::text(StatusCode::INTERNAL_SERVER_ERROR, "building the document failed\n")
 }
 
@@ -135,4 +161,44 @@ fn redirect(to: &str) -> Response {
         response.headers_mut().insert(header::LOCATION, value);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    async fn asked(accept: Option<&'static str>) -> (StatusCode, Option<String>, Vec<u8>) {
+        let mut headers = HeaderMap::new();
+        headers.extend(accept.map(|accept| (header::ACCEPT, HeaderValue::from_static(accept))));
+        let (head, body) = answer(V2, None, &headers).await.expect("the path is ours").into_parts();
+        let content_type = head.headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap().to_owned());
+        (head.status, content_type, body.collect().await.unwrap().to_bytes().to_vec())
+    }
+
+    #[tokio::test]
+    async fn the_older_document_has_the_form_that_is_wanted_most() {
+        let (old, new) = (FORMS[1].0, Form::Protobuf.content_type());
+        assert_eq!(old.replace('@', "."), new.trim_start_matches("application/"));
+        let json = "application/json";
+        for (accept, expected) in [
+            (None, json),
+            (Some("*/*"), json),
+            (Some("application/*"), json),
+            (Some("application/json"), json),
+            (Some("application/com.github.proto-openapi.spec.v2@v1.0+protobuf"), new),
+            (Some("application/com.github.proto-openapi.spec.v2.v1.0+protobuf"), new),
+            (Some("application/json;q=0.5, application/com.github.proto-openapi.spec.v2@v1.0+protobuf"), new),
+            (Some("application/com.github.proto-openapi.spec.v2@v1.0+protobuf;q=0.5,application/json"), json),
+            (Some("application/yaml, application/json"), json),
+        ] {
+            let (code, content_type, body) = asked(accept).await;
+            assert_eq!((code, content_type.as_deref()), (StatusCode::OK, Some(expected)), "{accept:?}");
+            let start: &[u8] = if expected == json { b"{\"swagger\":\"2.0\"" } else { b"\x0a\x032.0" };
+            assert!(body.starts_with(start), "{accept:?}");
+        }
+        assert_eq!(asked(Some("text/html")).await.0, StatusCode::NOT_ACCEPTABLE);
+        assert_eq!(asked(Some("application/yaml")).await.0, StatusCode::NOT_ACCEPTABLE);
+    }
 }

@@ -7,6 +7,7 @@ use api::schema::table;
 use serde_json::{Map, Value, json};
 
 use super::descriptions::Descriptions;
+use super::protobuf;
 use super::text::Entries;
 use super::{Document, build, document_paths};
 
@@ -117,6 +118,12 @@ pub(super) fn document() -> Document {
     out.add("securityDefinitions", &super::security());
     out.add("security", &json!([{"BearerToken": []}]));
     Document::new(out)
+}
+
+/// The document's protobuf form, under the tag of its JSON.
+pub(super) fn as_protobuf(document: &Document) -> Result<Document, protobuf::Error> {
+    let whole = serde_json::from_slice(&document.bytes).expect("the document is our own JSON");
+    Ok(Document { bytes: protobuf::encode(&whole)?.into(), hash: document.hash.clone() })
 }
 
 impl Whole {

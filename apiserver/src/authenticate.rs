@@ -4,6 +4,7 @@
 //! anonymous. A token that nobody knows is a 401 even where anonymous requests are served.
 
 mod bootstrap;
+mod legacy;
 mod service_account;
 mod token_file;
 
@@ -18,11 +19,12 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
+use self::service_account::Believed;
 pub use self::service_account::{Bound, ServiceAccounts, Settings as ServiceAccountSettings};
 pub(crate) use self::service_account::{groups as service_account_groups, split_user_name};
 pub use self::token_file::{Error as TokenFileError, TokenFile};
 use crate::objects::Handle;
-use crate::request::User;
+use crate::request::{User, Warnings};
 
 /// Everybody whose identity is known.
 pub const AUTHENTICATED: &str = "system:authenticated";
@@ -47,6 +49,8 @@ pub struct Identity {
     pub user: Arc<User>,
     /// For whom the token was made.
     pub audiences: Vec<String>,
+    /// What its user is told, with every answer.
+    pub warning: Option<&'static str>,
 }
 
 /// What is asked for credentials.
@@ -88,6 +92,7 @@ impl Authenticator {
         &self,
         headers: &mut HeaderMap,
         peer: Option<&Arc<User>>,
+        warnings: &Warnings,
         now: Timestamp,
     ) -> Result<Arc<User>, Status> {
         let token = bearer(headers).or_else(|| websocket_token(headers));
@@ -99,7 +104,10 @@ impl Authenticator {
             return if self.config.anonymous { Ok(Arc::new(anonymous())) } else { Err(Status::unauthorized()) };
         };
         match self.token(&token, self.config.service_accounts.audiences(), now).await {
-            Ok(Some(identity)) => Ok(identity.user),
+            Ok(Some(identity)) => {
+                identity.warning.into_iter().for_each(|text| warnings.add(text));
+                Ok(identity.user)
+            }
             Ok(None) => Err(Status::unauthorized()),
             Err(error) => {
                 tracing::debug!(error, "refused a token");
@@ -136,14 +144,18 @@ impl Authenticator {
             return Ok(Some(self.for_server(user, audiences)));
         }
         let found = self.config.service_accounts.identity(token, audiences, self.objects.get(), now).await?;
-        Ok(found.map(|(user, audiences)| Identity { user: Arc::new(with_group(user)), audiences }))
+        Ok(found.map(|Believed { user, audiences, warning }| Identity {
+            user: Arc::new(with_group(user)),
+            audiences,
+            warning,
+        }))
     }
 
     /// A token without audiences of its own is for this server.
     fn for_server(&self, user: User, audiences: &[String]) -> Identity {
         let own = self.config.service_accounts.audiences();
         let audiences = audiences.iter().filter(|audience| own.contains(audience)).cloned().collect();
-        Identity { user: Arc::new(with_group(user)), audiences }
+        Identity { user: Arc::new(with_group(user)), audiences, warning: None }
     }
 
     fn remember(&self, key: [u8; 32], identity: &Identity, now: Timestamp) {

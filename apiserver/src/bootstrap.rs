@@ -3,6 +3,7 @@
 
 mod members;
 mod merge;
+mod tracking;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +21,8 @@ use crate::objects::{Handle, Manager, Ref};
 use crate::server::Steps;
 
 use self::members::Members;
+
+pub(crate) use self::tracking::keep as keep_token_tracking;
 
 /// How many writes are made at once: they share the store's syncs.
 const CONCURRENT: usize = 64;

@@ -133,7 +133,7 @@ impl Front {
         let user = match origin {
             Origin::Process(user) => user,
             Origin::Connection(peer) => {
-                self.authenticator.request(request.headers_mut(), peer.as_ref(), context.now).await?
+                self.authenticator.request(request.headers_mut(), peer.as_ref(), &context.warnings, context.now).await?
             }
         };
         context.user = user.clone();

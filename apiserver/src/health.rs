@@ -10,6 +10,8 @@ use http::StatusCode;
 use crate::answer::{self, Response};
 use crate::request::Context;
 
+const READY: &str = "readyz";
+const ENDPOINTS: [&str; 3] = ["healthz", "livez", READY];
 /// The longest that one check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -81,14 +83,14 @@ impl Health {
     pub async fn get(&self, path: &str, context: &Context) -> Option<Response> {
         let mut parts = path.trim_start_matches('/').splitn(2, '/');
         let endpoint = parts.next()?;
-        if !matches!(endpoint, "healthz" | "livez" | "readyz") {
+        if !ENDPOINTS.contains(&endpoint) {
             return None;
         }
-        let checks = self.0.iter().filter(|check| endpoint == "readyz" || !check.only_ready);
+        let mut checks = self.checks(endpoint);
         match parts.next() {
             None => Some(all(endpoint, checks, context).await),
             Some(name) => {
-                let check = checks.into_iter().find(|check| check.name == name)?;
+                let check = checks.find(|check| check.name == name)?;
                 Some(match ask(check).await {
                     Ok(()) => answer::text(StatusCode::OK, "ok"),
                     Err(error) => failure(format!("internal server error: {error}\n")),
@@ -99,6 +101,19 @@ impl Health {
 }
 
 impl Health {
+    /// Every path that is answered.
+    pub fn paths(&self) -> impl Iterator<Item = String> {
+        ENDPOINTS.into_iter().flat_map(|endpoint| {
+            let checks = self.checks(endpoint).map(move |check| format!("/{endpoint}/{}", check.name));
+            std::iter::once(format!("/{endpoint}")).chain(checks)
+        })
+    }
+
+    fn checks(&self, endpoint: &str) -> impl Iterator<Item = &Check> {
+        let is_ready = endpoint == READY;
+        self.0.iter().filter(move |check| is_ready || !check.only_ready)
+    }
+
     /// Every check's outcome now, in Prometheus' text format.
     pub async fn metrics(&self) -> String {
         let mut text = String::from(

@@ -20,7 +20,7 @@ use crate::addresses::{self, keep_default_block};
 use crate::admission::{Chain, plugins};
 use crate::authenticate::{self, Authenticator, ServiceAccounts};
 use crate::authorize::{AlwaysAllow, AlwaysDeny, Authorizer, Masters, Rule, Union, node, rbac};
-use crate::bootstrap::Bootstrap;
+use crate::bootstrap::{Bootstrap, keep_token_tracking};
 use crate::config::{AuthorizationMode, Config, Listen};
 use crate::connect::Connects;
 use crate::discovery::Discovery;
@@ -140,6 +140,7 @@ impl Server {
         keep_flow_conditions(handle.clone(), &tasks);
         let steps = Steps::default();
         keep_addresses(&config, &handle, &steps, &tasks).await?;
+        keep_token_tracking(handle.clone(), steps.token_tracking.clone(), &tasks);
         let bootstrap = Bootstrap::new(&config, handle.clone(), steps.clone());
         let health = health(config.store.clone(), &followers.rbac, &steps, &drain);
         let mut listeners = Vec::new();
@@ -232,6 +233,7 @@ pub(crate) struct Steps {
     pub(crate) service: Flag,
     pub(crate) service_ips: Flag,
     pub(crate) service_cidr: Flag,
+    pub(crate) token_tracking: Flag,
 }
 
 struct Parts {
@@ -336,6 +338,7 @@ fn health(store: Arc<dyn Store>, rbac: &rbac::Rbac, steps: &Steps, drain: &Drain
         hook("poststarthook/priority-and-fairness-config-producer", &steps.flow_control),
         hook("poststarthook/bootstrap-controller", &steps.service),
         hook("poststarthook/start-kubernetes-service-cidr-controller", &steps.service_cidr),
+        hook("poststarthook/start-legacy-token-tracking-controller", &steps.token_tracking),
         Check::new("shutdown", running).only_ready(),
     ])
 }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use pki::{TokenSigner, TokenVerifier, VerifyError};
 use serde_json::{Map, json};
 
-use super::CREDENTIAL_ID;
+use super::{CREDENTIAL_ID, legacy};
 use crate::objects::{Objects, Ref};
 use crate::request::User;
 
@@ -50,6 +50,13 @@ pub struct Bound {
     pub references: Vec<(&'static str, String, String)>,
     /// A pod is among them.
     pub is_pod: bool,
+}
+
+/// Whose token it is, for which of the audiences that were asked about, and what its user is told.
+pub(super) struct Believed {
+    pub(super) user: User,
+    pub(super) audiences: Vec<String>,
+    pub(super) warning: Option<&'static str>,
 }
 
 impl ServiceAccounts {
@@ -121,24 +128,31 @@ impl ServiceAccounts {
         audiences: &[String],
         objects: &dyn Objects,
         now: Timestamp,
-    ) -> Result<Option<(User, Vec<String>)>, String> {
+    ) -> Result<Option<Believed>, String> {
         let claims = match self.settings.verifier.verify(token, now) {
             Ok(claims) => claims,
             Err(VerifyError::NotOurs) => return Ok(None),
             Err(error) => return Err(error.to_string()),
         };
         let issuer = claims.get("iss").and_then(Value::as_str).unwrap_or_default();
-        if !self.settings.issuers.iter().any(|known| known == issuer) {
+        let is_legacy = issuer == legacy::ISSUER;
+        if !is_legacy && !self.settings.issuers.iter().any(|known| known == issuer) {
             return Ok(None);
         }
-        let own = token_audiences(&claims);
+        // A token without audiences is for this server alone.
+        let own =
+            Some(token_audiences(&claims)).filter(|own| !own.is_empty()).unwrap_or_else(|| self.audiences.clone());
         let common: Vec<String> = own.iter().filter(|audience| audiences.contains(audience)).cloned().collect();
         if common.is_empty() {
             let (own, asked) = (crate::authorize::quoted(&own), crate::authorize::quoted(audiences));
             return Err(format!("token audiences {own} is invalid for the target audiences {asked}"));
         }
+        if is_legacy {
+            let (user, warning) = legacy::check(token, &claims, objects, now).await?;
+            return Ok(Some(Believed { user, audiences: common, warning }));
+        }
         let user = check(&claims, objects, now).await?;
-        Ok(Some((user, common)))
+        Ok(Some(Believed { user, audiences: common, warning: None }))
     }
 
     /// `/.well-known/openid-configuration`.
@@ -244,7 +258,7 @@ async fn check_bound(
 }
 
 /// From the cache, or from the store when the object is younger than the cache.
-async fn find(objects: &dyn Objects, reference: Ref<'_>) -> Option<std::sync::Arc<Value>> {
+pub(super) async fn find(objects: &dyn Objects, reference: Ref<'_>) -> Option<std::sync::Arc<Value>> {
     if let Some(found) = objects.get(reference) {
         return Some(found);
     }

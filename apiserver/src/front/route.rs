@@ -17,24 +17,16 @@ use crate::request::{ResourcePath, Verb};
 use crate::reviews::{self, Reviews};
 use crate::{connect, metrics, openapi, version};
 
-/// The paths beside discovery's, for the list of paths.
-const PATHS: [&str; 17] = [
+/// The paths beside discovery's and those of health checks, for the list of paths.
+const PATHS: [&str; 9] = [
     "/.well-known/openid-configuration",
     "/apis/",
-    "/healthz",
-    "/healthz/etcd",
-    "/healthz/ping",
-    "/livez",
-    "/livez/etcd",
-    "/livez/ping",
     "/metrics",
     "/metrics/slis",
     "/openapi/v2",
     "/openapi/v3",
     "/openapi/v3/",
     "/openid/v1/jwks",
-    "/readyz",
-    "/readyz/ping",
     "/version",
 ];
 
@@ -135,8 +127,9 @@ impl Routes {
         })
     }
 
-    fn paths(&self) -> Vec<&str> {
-        let mut paths: Vec<&str> = self.discovery.paths().chain(PATHS).collect();
+    fn paths(&self) -> Vec<String> {
+        let fixed = self.discovery.paths().chain(PATHS).map(str::to_owned);
+        let mut paths: Vec<String> = fixed.chain(self.health.paths()).collect();
         paths.sort_unstable();
         paths
     }

@@ -32,9 +32,10 @@ impl Reviews {
             Ok(Some(found)) if found.audiences.is_empty() && !audiences.is_empty() => {
                 json!({"user": {}, "error": "invalid bearer token"})
             }
-            Ok(Some(found)) => json!({
-                "authenticated": true, "user": user_info(&found.user), "audiences": found.audiences,
-            }),
+            Ok(Some(found)) => {
+                found.warning.into_iter().for_each(|text| asked.context.warnings.add(text));
+                json!({"authenticated": true, "user": user_info(&found.user), "audiences": found.audiences})
+            }
             Ok(None) => json!({"user": {}, "error": "invalid bearer token"}),
             Err(error) => json!({"user": {}, "error": error}),
         };

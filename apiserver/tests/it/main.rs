@@ -9,3 +9,4 @@ mod losses;
 mod server;
 mod shared;
 mod streams;
+mod tokens;

@@ -1,8 +1,9 @@
 //! Flags, under upstream's names, and the complete configuration they become.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
+use pki::TokenSigner;
 
 use crate::Error;
 
@@ -66,6 +67,12 @@ pub struct Args {
     /// File with the certificates to publish in every namespace.
     #[arg(long)]
     pub root_ca_file: Option<PathBuf>,
+    /// File with the key that signs service accounts' tokens that are kept in secrets.
+    #[arg(long)]
+    pub service_account_private_key_file: Option<PathBuf>,
+    /// How long such a token that was made unasked stays unused before it is taken out of use, and then before it is deleted.
+    #[arg(long, default_value = "8760h0m0s", value_parser = duration)]
+    pub legacy_service_account_token_clean_up_period: Duration,
     /// File with the certificate that signs requests.
     #[arg(long, requires = "cluster_signing_key_file")]
     pub cluster_signing_cert_file: Option<PathBuf>,
@@ -115,6 +122,10 @@ pub struct Config {
     pub root_ca: Option<String>,
     /// What signs certificate requests; without it none are signed.
     pub signing: Option<Signing>,
+    /// What signs tokens that are kept in secrets; without it secrets get none.
+    pub service_account_key: Option<ServiceAccountKey>,
+    /// How long a token that was made unasked may be unused.
+    pub token_clean_up_period: Duration,
     /// How long controllers may take to end.
     pub shutdown_timeout: Duration,
 }
@@ -147,6 +158,16 @@ impl std::fmt::Debug for Signing {
     }
 }
 
+/// The key of service accounts' tokens.
+#[derive(Clone)]
+pub struct ServiceAccountKey(pub Arc<TokenSigner>);
+
+impl std::fmt::Debug for ServiceAccountKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ServiceAccountKey").field(&self.0.key_id()).finish()
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -166,6 +187,8 @@ impl Default for Config {
             terminated_pod_gc_threshold: 12500,
             root_ca: None,
             signing: None,
+            service_account_key: None,
+            token_clean_up_period: Duration::from_hours(8760),
             shutdown_timeout: Duration::from_secs(10),
         }
     }
@@ -190,6 +213,8 @@ impl Args {
             }),
             _ => None,
         };
+        let key = self.service_account_private_key_file.as_deref().map(TokenSigner::load).transpose();
+        let key = key.map_err(Error::ServiceAccountKey)?;
         Ok(Config {
             controllers: self.controllers,
             leader_election: self.leader_elect.then_some(election),
@@ -207,6 +232,8 @@ impl Args {
             terminated_pod_gc_threshold: self.terminated_pod_gc_threshold,
             root_ca: self.root_ca_file.as_ref().map(read).transpose()?,
             signing,
+            service_account_key: key.map(|key| ServiceAccountKey(Arc::new(key))),
+            token_clean_up_period: self.legacy_service_account_token_clean_up_period,
             shutdown_timeout: self.controller_shutdown_timeout,
         })
     }

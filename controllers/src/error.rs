@@ -34,6 +34,18 @@ pub enum Error {
     /// A certificate or key cannot be used.
     #[error("cannot use the signing certificate and key")]
     Signing(#[source] pki::Error),
+    /// A token cannot be made.
+    #[error("cannot make a token for {object}")]
+    Token {
+        /// The secret that is to hold it.
+        object: String,
+        /// Why.
+        #[source]
+        source: pki::Error,
+    },
+    /// The key that signs tokens cannot be used.
+    #[error("cannot use the key of service accounts")]
+    ServiceAccountKey(#[source] pki::Error),
     /// A flag's value makes no sense.
     #[error("invalid value {value:?} for --{flag}: {reason}")]
     Flag {

@@ -34,6 +34,7 @@ mod finished;
 mod garbage;
 mod history;
 mod job;
+mod legacytokens;
 mod metadata;
 mod mirroring;
 mod namespace;
@@ -61,7 +62,7 @@ use daemon::{Drain, Tasks};
 use reconcile::{Informers, LeaderLease};
 use tracing::{info, warn};
 
-pub use args::{Args, Config, LeaderElection, Signing};
+pub use args::{Args, Config, LeaderElection, ServiceAccountKey, Signing};
 pub use clients::{Clients, ServiceAccounts};
 pub use error::Error;
 

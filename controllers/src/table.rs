@@ -33,6 +33,14 @@ macro_rules! descriptor {
 
 /// In the order in which they start.
 pub(crate) const DESCRIPTORS: &[Descriptor] = &[
+    // It speaks as the process; the name is that of upstream's client.
+    descriptor!(
+        "serviceaccount-token-controller",
+        "serviceaccount-token",
+        "tokens-controller",
+        true,
+        crate::legacytokens::run
+    ),
     descriptor!(
         "serviceaccount-controller",
         "serviceaccount",
@@ -180,6 +188,13 @@ pub(crate) const DESCRIPTORS: &[Descriptor] = &[
         "endpointslicemirroring-controller",
         true,
         crate::mirroring::run
+    ),
+    descriptor!(
+        "legacy-serviceaccount-token-cleaner-controller",
+        "legacy-service-account-token-cleaner",
+        "legacy-service-account-token-cleaner",
+        true,
+        crate::legacytokens::run_cleaner
     ),
     descriptor!("service-cidr-controller", "", "service-cidrs-controller", true, crate::servicecidrs::run),
 ];

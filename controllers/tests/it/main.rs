@@ -13,6 +13,7 @@ mod deployments;
 mod garbage;
 mod hollow;
 mod jobs;
+mod legacytokens;
 mod nodes;
 mod replicas;
 mod stateful;

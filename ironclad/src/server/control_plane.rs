@@ -221,6 +221,7 @@ fn controller_flags(settings: &Settings) -> Vec<String> {
         format!("--cluster-cidr={}", settings.cluster_range),
         format!("--service-cluster-ip-range={}", settings.service_range),
         format!("--root-ca-file={}", file("ca.crt")),
+        format!("--service-account-private-key-file={}", file("sa.key")),
         format!("--cluster-signing-cert-file={}", file("ca.crt")),
         format!("--cluster-signing-key-file={}", file("ca.key")),
     ]

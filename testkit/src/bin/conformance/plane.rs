@@ -150,6 +150,7 @@ impl Plane {
             "--node-monitor-grace-period=24h".to_owned(),
             "--node-startup-grace-period=24h".to_owned(),
             self.flag("root-ca-file", "ca.crt"),
+            self.flag("service-account-private-key-file", "accounts.key"),
             self.flag("cluster-signing-cert-file", "ca.crt"),
             self.flag("cluster-signing-key-file", "ca.key"),
         ]

@@ -14,6 +14,8 @@ use tokio::{sync::Notify, time::Instant};
 const RETRY_BASE: Duration = Duration::from_millis(5);
 /// Limit of the doubling delay.
 const RETRY_MAX: Duration = Duration::from_secs(1000);
+/// Limit of every delay: users name times that no clock can show, and mean never.
+const DELAY_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// The queue. Clones share it. Its size is bounded by the number of distinct keys.
 pub struct Queue<K> {
@@ -70,12 +72,12 @@ impl<K: Eq + Hash + Clone> Queue<K> {
         self.inner.changed.notify_one();
     }
 
-    /// Adds a key after a delay. Of several delays for one key the earliest end counts.
+    /// Adds a key after a delay. Of several delays for one key the earliest end counts. One longer than years is years.
     pub fn add_after(&self, key: K, delay: Duration) {
         if delay.is_zero() {
             return self.add(key);
         }
-        self.inner.state.lock().delay(key, Instant::now() + delay);
+        self.inner.state.lock().delay(key, Instant::now() + delay.min(DELAY_MAX));
         self.inner.changed.notify_one();
     }
 

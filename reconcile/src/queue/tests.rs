@@ -36,6 +36,16 @@ async fn the_earliest_delay_counts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_delay_beyond_all_clocks_is_a_long_one() {
+    let queue = Queue::new();
+    queue.add_after("never", Duration::from_secs(i64::MAX.unsigned_abs()));
+    queue.add_after("never", Duration::MAX);
+    queue.add_after("soon", Duration::from_secs(1));
+    assert_eq!(queue.next().await, "soon");
+    assert_eq!(now(&queue).await, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn failures_double_the_delay_until_forgotten() {
     let queue = Queue::new();
     let mut delays = Vec::new();

@@ -21,11 +21,18 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const MAX_MESSAGE_BYTES: usize = 65_535;
 const DNS_PORT: u16 = 53;
 
-/// The `nameserver` lines of a resolver file. An unspecified address would be this server itself and is left out.
-pub(crate) fn upstreams(resolv_conf: &str) -> Vec<SocketAddr> {
+/// The `nameserver` lines of a resolver file. What is this server itself, which listens there, is left out: a question
+/// would go round for ever.
+pub(crate) fn upstreams(resolv_conf: &str, listen: SocketAddr) -> Vec<SocketAddr> {
     let servers = resolv_conf.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
     let addresses = servers.filter_map(|rest| rest.split_whitespace().next()?.parse::<IpAddr>().ok());
-    addresses.filter(|ip| !ip.is_unspecified()).map(|ip| SocketAddr::new(ip, DNS_PORT)).collect()
+    let servers = addresses.map(|ip| SocketAddr::new(ip, DNS_PORT));
+    servers.filter(|server| !is_itself(*server, listen)).collect()
+}
+
+fn is_itself(server: SocketAddr, listen: SocketAddr) -> bool {
+    let everywhere = listen.ip().is_unspecified() && server.ip().is_loopback();
+    server.ip().is_unspecified() || (server.port() == listen.port() && (everywhere || server.ip() == listen.ip()))
 }
 
 /// Asks the servers in turn.
@@ -105,7 +112,21 @@ mod tests {
     #[test]
     fn resolver_files_name_servers() {
         let text = "# a comment\nsearch x y\nnameserver 192.0.2.1\nnameserver  2001:db8::1 # two\nnameserver 0.0.0.0\n";
-        let found = upstreams(text);
+        let found = upstreams(text, "[::]:53".parse().unwrap());
         assert_eq!(found, ["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()]);
+    }
+
+    #[test]
+    fn this_server_is_not_asked() {
+        let text = "nameserver 127.0.0.53\nnameserver 192.0.2.1\n";
+        for (listen, expected) in [
+            ("[::]:53", vec!["192.0.2.1:53"]),
+            ("0.0.0.0:53", vec!["192.0.2.1:53"]),
+            ("192.0.2.1:53", vec!["127.0.0.53:53"]),
+            ("[::]:1053", vec!["127.0.0.53:53", "192.0.2.1:53"]),
+        ] {
+            let found: Vec<String> = upstreams(text, listen.parse().unwrap()).iter().map(ToString::to_string).collect();
+            assert_eq!(found, expected, "{listen}");
+        }
     }
 }

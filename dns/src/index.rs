@@ -10,7 +10,7 @@ use k8s_openapi::api::{
     core::v1::{Namespace, Service},
     discovery::v1::EndpointSlice,
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use reconcile::{Change, Informer, Informers};
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -157,7 +157,10 @@ pub(crate) async fn follow(index: &Arc<Index>, informers: &Informers) {
     let slices_of = Arc::new(slices_of);
     let refresh = {
         let (index, services, slices_of) = (index.clone(), services.clone(), slices_of);
+        // Two reflectors come here: what one has read must not be written after what the other has read later.
+        let turn = Mutex::new(());
         Arc::new(move |key: ServiceKey| {
+            let _turn = turn.lock();
             let entry = entry_of(&services, &slices_of.get(&key), &key);
             index.set(key, entry);
         })

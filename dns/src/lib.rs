@@ -72,7 +72,7 @@ impl Config {
         let domain = domain.map_err(|source| Error::Domain { domain: args.cluster_domain, source })?;
         let text = std::fs::read_to_string(&args.resolv_conf)
             .map_err(|source| Error::ResolvConf { path: args.resolv_conf, source })?;
-        let upstreams = forward::upstreams(&text);
+        let upstreams = forward::upstreams(&text, args.listen);
         Ok(Self { domain, listen: args.listen, upstreams, health_listen: args.health_listen })
     }
 }

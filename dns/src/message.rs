@@ -2,7 +2,7 @@
 
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query, ResponseCode},
-    rr::{DNSClass, Name, Record},
+    rr::{DNSClass, Name, Record, RecordType},
 };
 
 use crate::zone::{Answer, Zone};
@@ -79,10 +79,7 @@ pub(crate) fn reply(zone: &Zone<'_>, bytes: &[u8], over_udp: bool, turn: usize) 
         Answer::NoSuchName => (ResponseCode::NXDomain, response_to(&request, ResponseCode::NXDomain)),
         Answer::Found(mut found) => {
             let mut response = response_to(&request, ResponseCode::NoError);
-            if !found.answers.is_empty() {
-                let first = turn % found.answers.len();
-                found.answers.rotate_left(first);
-            }
+            rotate(&mut found.answers, turn);
             response.add_answers(found.answers).add_additionals(found.additionals);
             (ResponseCode::NoError, response)
         }
@@ -92,6 +89,15 @@ pub(crate) fn reply(zone: &Zone<'_>, bytes: &[u8], over_udp: bool, turn: usize) 
         response.add_authority(zone.authority());
     }
     encode(&response, limit).map_or(Reply::Ignore, Reply::Send)
+}
+
+/// Rotates equal records. Aliases stay in front of what they lead to: resolvers read an answer from its beginning.
+fn rotate(answers: &mut [Record], turn: usize) {
+    let aliases = answers.iter().take_while(|record| record.record_type() == RecordType::CNAME).count();
+    let equal = &mut answers[aliases..];
+    if !equal.is_empty() {
+        equal.rotate_left(turn % equal.len());
+    }
 }
 
 /// A failure to ask upstream.
@@ -130,15 +136,35 @@ fn udp_limit(request: &Message) -> u16 {
     request.edns.as_ref().map_or(MIN_UDP_BYTES, |e| e.max_payload().clamp(MIN_UDP_BYTES, MAX_UDP_BYTES))
 }
 
-/// An answer that is too long loses its records and says so: the client comes back over TCP.
+/// An answer that is too long does without what only goes along with it. If that is not enough, it has the records that
+/// fit and says that there are more: a client that can comes back over TCP.
 fn encode(response: &Message, limit: u16) -> Option<Vec<u8>> {
-    let bytes = response.to_vec().ok()?;
-    if bytes.len() <= usize::from(limit) {
+    let fitting = |message: &Message| message.to_vec().ok().filter(|bytes| bytes.len() <= usize::from(limit));
+    if let Some(bytes) = fitting(response) {
         return Some(bytes);
     }
-    let mut short = response.truncate();
-    short.metadata.truncation = true;
-    short.answers.clear();
-    short.additionals.clear();
-    short.to_vec().ok()
+    if !response.additionals.is_empty() {
+        let mut bare = response.clone();
+        bare.additionals.clear();
+        return encode(&bare, limit);
+    }
+    let with = |count: usize| {
+        let mut short = response.truncate();
+        short.metadata.truncation = true;
+        short.add_answers(response.answers.iter().take(count).cloned());
+        fitting(&short)
+    };
+    let (mut most, mut too_many) = (0, response.answers.len() + 1);
+    while too_many - most > 1 {
+        let middle = usize::midpoint(most, too_many);
+        if with(middle).is_some() {
+            most = middle;
+        } else {
+            too_many = middle;
+        }
+    }
+    with(most)
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,8 +33,10 @@ const UDP_LOOPS: usize = 2;
 const MAX_QUESTION_BYTES: usize = 4_096;
 /// TCP connections at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 256;
-/// A TCP connection without a question ends.
+/// A TCP connection without a question, or whose client does not take its answer, ends.
 const IDLE: Duration = Duration::from_secs(10);
+/// Before the next connection is taken when one could not be: there may be no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The bound sockets and what answers on them.
 pub(crate) struct Server {
@@ -133,7 +135,14 @@ async fn tcp_loop(shared: Arc<Shared>, listener: TcpListener, forwarder: Arc<For
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
-        let Ok((mut stream, _)) = listener.accept().await else { continue };
+        let (mut stream, _) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                debug!(%error, "a connection was not taken");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
         let (shared, forwarder, drain) = (shared.clone(), forwarder.clone(), aside.drain().clone());
         aside.spawn("dns connection", async move {
             let _place = place;
@@ -148,7 +157,7 @@ async fn connection(shared: &Shared, stream: &mut TcpStream, forwarder: &Forward
         let question = question?;
         let reply = shared.reply(&question, false);
         if let Some(answer) = resolve(reply, forwarder, &question, false).await {
-            write_framed(stream, &answer).await?;
+            timeout(IDLE, write_framed(stream, &answer)).await??;
         }
     }
     Ok(())

@@ -56,7 +56,8 @@ impl Zone<'_> {
         if !self.domain.zone_of(name) {
             return self.reverse(name, kind);
         }
-        let below = usize::from(name.num_labels() - self.domain.num_labels());
+        // Not `num_labels`, which does not count a `*` in front.
+        let below = name.iter().count().saturating_sub(self.domain.iter().count());
         let labels: Vec<String> =
             name.iter().take(below).map(|label| String::from_utf8_lossy(label).to_ascii_lowercase()).collect();
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();

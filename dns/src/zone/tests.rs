@@ -103,6 +103,8 @@ fn names_without_records_differ_from_names_that_do_not_exist() {
     let cases = [
         ("default.svc.cluster.local.", ""),
         ("absent.svc.cluster.local.", "NXDOMAIN"),
+        ("*.cluster.local.", "NXDOMAIN"),
+        ("*.web.default.svc.cluster.local.", "NXDOMAIN"),
         ("svc.cluster.local.", ""),
         ("absent.default.svc.cluster.local.", "NXDOMAIN"),
         ("x.y.web.default.svc.cluster.local.", "NXDOMAIN"),

@@ -262,4 +262,4 @@ fn route_through(route: &RouteMessage, index: u32) -> Option<Ipv4Net> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -25,7 +25,7 @@ use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use reconcile::{Informer, Informers};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tracing::{info, warn};
 
 use self::{annotations::Peer, device::Device};
@@ -108,6 +108,16 @@ pub enum Error {
     /// The firewall refused a change.
     #[error("cannot change the masquerading rules: {0}")]
     Rules(String),
+    /// The Node was made again with another range: device, CNI configuration and rules are those of the old one.
+    #[error("the pod network range of node {node} is {now} and was {was}; setting up again")]
+    Moved {
+        /// The Node.
+        node: String,
+        /// The range that is set up.
+        was: Ipv4Net,
+        /// The range that the Node has.
+        now: Ipv4Net,
+    },
     /// The API server refused the annotations.
     #[error("cannot annotate node {node}")]
     Annotate {
@@ -120,12 +130,14 @@ pub enum Error {
 }
 
 const JOIN: Duration = Duration::from_secs(5);
+/// Between looks at the masquerading rules, and between tries of what failed.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// Serves until the drain. Device, routes and rules stay when it ends: pods go on over a restart.
 ///
 /// # Errors
-/// When the device cannot be made or the Node's own facts cannot be published. A peer that cannot be reached is
-/// logged and tried again at the next change.
+/// When the device cannot be made or the Node's own facts cannot be published, or the Node has another range than was
+/// set up. A peer that cannot be reached is logged and tried again soon.
 pub async fn run(config: Config, client: Client, drain: Drain) -> Result<(), Error> {
     let tasks = Tasks::new(drain.clone());
     let informers = Informers::new(client.clone(), tasks.clone());
@@ -152,7 +164,7 @@ async fn serve(config: &Config, client: &Client, nodes: &Informer<Node>, changed
     }
     annotations::publish(client, &config.node_name, public_ip, device.mac()).await?;
     info!(%cidr, %public_ip, mtu = device.mtu(), "the pod network is up");
-    follow(config, nodes, changed, &device).await
+    Running { config, client, nodes, device, cidr, public_ip }.follow(changed).await
 }
 
 async fn own_node(config: &Config, nodes: &Informer<Node>, changed: &Notify) -> (Arc<Node>, Ipv4Net) {
@@ -165,18 +177,70 @@ async fn own_node(config: &Config, nodes: &Informer<Node>, changed: &Notify) -> 
     }
 }
 
-async fn follow(config: &Config, nodes: &Informer<Node>, changed: &Notify, device: &Device) -> Result<(), Error> {
-    let mut applied = device.peers().await?;
-    loop {
-        let others = nodes.list().into_iter().filter(|n| n.metadata.name.as_ref() != Some(&config.node_name));
-        let desired: BTreeSet<Peer> = others.filter_map(|n| Peer::of(&n)).collect();
-        for action in plan::plan(&applied, &desired) {
-            match device.apply(&action).await {
-                Ok(()) => action.note(&mut applied),
-                Err(failure) => warn!(error = %with_source(&failure), ?action, "a peer waits for the next change"),
+/// The pod network once it is up.
+struct Running<'a> {
+    config: &'a Config,
+    client: &'a Client,
+    nodes: &'a Informer<Node>,
+    device: Device,
+    cidr: Ipv4Net,
+    public_ip: Ipv4Addr,
+}
+
+impl Running<'_> {
+    async fn follow(&self, changed: &Notify) -> Result<(), Error> {
+        let mut applied = self.device.peers().await?;
+        let mut due = Instant::now() + LOOK;
+        loop {
+            self.apply_peers(&mut applied).await;
+            if tokio::time::timeout_at(due, changed.notified()).await.is_ok() {
+                self.look_at_own().await?;
+            }
+            // Also when changes never cease.
+            if Instant::now() >= due {
+                self.look_at_rules().await;
+                due = Instant::now() + LOOK;
             }
         }
-        changed.notified().await;
+    }
+
+    async fn apply_peers(&self, applied: &mut BTreeSet<Peer>) {
+        let own = &self.config.node_name;
+        let others = self.nodes.list().into_iter().filter(|n| n.metadata.name.as_ref() != Some(own));
+        let desired: BTreeSet<Peer> = others.filter_map(|n| Peer::of(&n)).collect();
+        for action in plan::plan(applied, &desired) {
+            match self.device.apply(&action).await {
+                Ok(()) => action.note(applied),
+                Err(failure) => warn!(error = %with_source(&failure), ?action, "a peer is tried again later"),
+            }
+        }
+    }
+
+    /// A Node that was deleted and made again tells the others nothing, and may have another range.
+    async fn look_at_own(&self) -> Result<(), Error> {
+        let name = &self.config.node_name;
+        let Some(node) = self.nodes.get("", name) else { return Ok(()) };
+        match annotations::pod_cidr(&node) {
+            // It is on its way.
+            None => return Ok(()),
+            Some(now) if now != self.cidr => return Err(Error::Moved { node: name.clone(), was: self.cidr, now }),
+            Some(_) => {}
+        }
+        if Peer::of(&node).is_some_and(|told| told.mac == self.device.mac() && told.public_ip == self.public_ip) {
+            return Ok(());
+        }
+        annotations::publish(self.client, name, self.public_ip, self.device.mac()).await
+    }
+
+    /// Another program may have emptied the tables.
+    async fn look_at_rules(&self) {
+        if !self.config.masquerade || masquerade::is_intact(self.config.cluster_cidr, self.cidr).await {
+            return;
+        }
+        warn!("somebody removed the masquerading rules; writing them again");
+        if let Err(failure) = masquerade::ensure(self.config.cluster_cidr, self.cidr).await {
+            warn!(error = %with_source(&failure), "the masquerading rules are tried again later");
+        }
     }
 }
 

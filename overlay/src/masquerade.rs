@@ -25,6 +25,30 @@ pub(crate) async fn ensure(cluster: Ipv4Net, own: Ipv4Net) -> Result<(), Error> 
     Ok(())
 }
 
+/// The chains hold as many rules as they should, and are jumped to.
+pub(crate) async fn is_intact(cluster: Ipv4Net, own: Ipv4Net) -> bool {
+    let rules = rules(cluster, own);
+    for (table, from, to) in JUMPS {
+        let jump = ["-m", "comment", "--comment", "flanneld", "-j", to];
+        if !iptables(table, &["-C", from], &jump).await.unwrap_or(false) {
+            return false;
+        }
+        let wanted = rules.lines().filter(|line| line.starts_with(&format!("-A {to} "))).count();
+        if count(table, to).await != Some(wanted) {
+            return false;
+        }
+    }
+    true
+}
+
+/// How many rules a chain has.
+async fn count(table: &str, chain: &str) -> Option<usize> {
+    let mut command = Command::new("iptables");
+    command.args(["--wait", "5", "-t", table, "-S", chain]).kill_on_drop(true);
+    let output = command.output().await.ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.starts_with("-A ")).count())
+}
+
 fn rules(cluster: Ipv4Net, own: Ipv4Net) -> String {
     format!(
         "*nat\n\
@@ -67,4 +91,27 @@ async fn iptables(table: &str, what: &[&str], rule: &[&str]) -> Result<bool, Err
         return Ok(output.status.success());
     }
     Err(Error::Rules(format!("iptables says: {}", String::from_utf8_lossy(&output.stderr).trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::tests::in_own_network;
+
+    #[test]
+    fn rules_that_somebody_removed_are_missed() {
+        in_own_network(async || {
+            let (cluster, own) = ("10.244.0.0/16".parse().expect("a range"), "10.244.1.0/24".parse().expect("a range"));
+            assert!(!is_intact(cluster, own).await);
+            for removal in [["-F", "POSTROUTING"], ["-F", "FLANNEL-POSTRTG"]] {
+                ensure(cluster, own).await.expect("the rules are taken");
+                assert!(is_intact(cluster, own).await);
+                iptables("nat", &removal, &[]).await.expect("iptables runs");
+                assert!(!is_intact(cluster, own).await, "{removal:?}");
+            }
+            iptables("filter", &["-F"], &[]).await.expect("iptables runs");
+            ensure(cluster, own).await.expect("the rules are taken");
+            assert!(is_intact(cluster, own).await);
+        });
+    }
 }

@@ -13,7 +13,7 @@ fn ip(args: &str) -> String {
 }
 
 /// Runs on a thread that has left the machine's network.
-fn in_own_network<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+pub(crate) fn in_own_network<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     let thread = std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("root may make a network namespace");
         ip("link add wire0 type bridge");

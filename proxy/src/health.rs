@@ -88,17 +88,27 @@ struct Check {
 pub(crate) struct Checks {
     tasks: Tasks,
     open: HashMap<ServiceKey, Check>,
+    /// Ports, with their numbers of endpoints, that could not be opened: perhaps another service had them until just now.
+    closed: HashMap<ServiceKey, (u16, usize)>,
 }
 
 impl Checks {
     pub(crate) fn new(tasks: Tasks) -> Self {
-        Self { tasks, open: HashMap::new() }
+        Self { tasks, open: HashMap::new(), closed: HashMap::new() }
+    }
+
+    /// Tries again to open what could not be opened.
+    pub(crate) async fn retry(&mut self) {
+        for (key, (port, local)) in std::mem::take(&mut self.closed) {
+            self.open(&key, port, local).await;
+        }
     }
 
     /// Opens, updates or closes a Service's port.
     pub(crate) async fn set(&mut self, key: &ServiceKey, ports: &[ServicePort]) {
         let wanted = ports.iter().find_map(|p| p.health_check_node_port);
         let local = ports.iter().map(|p| p.local_ready).max().unwrap_or(0);
+        self.closed.remove(key);
         let Some(port) = wanted else {
             self.open.remove(key);
             return;
@@ -108,12 +118,19 @@ impl Checks {
             return;
         }
         self.open.remove(key);
+        self.open(key, port, local).await;
+    }
+
+    async fn open(&mut self, key: &ServiceKey, port: u16, local: usize) {
         match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await {
             Ok(listener) => {
                 let check = self.start(key, port, local, listener);
                 self.open.insert(key.clone(), check);
             }
-            Err(error) => warn!(%error, port, service = ?key, "the health check port cannot be opened"),
+            Err(error) => {
+                warn!(%error, port, service = ?key, "the health check port cannot be opened, trying again later");
+                self.closed.insert(key.clone(), (port, local));
+            }
         }
     }
 
@@ -133,5 +150,27 @@ impl Checks {
             }
         });
         Check { port, local, _server: server }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use daemon::Drain;
+    use serde_json::json;
+
+    use super::*;
+    use crate::track::{ports, tests::service};
+
+    #[tokio::test]
+    async fn a_port_that_was_taken_is_opened_later() {
+        let other = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
+        let port = other.local_addr().unwrap().port();
+        let spec = json!({"clusterIP": "10.96.0.7", "healthCheckNodePort": port, "ports": [{"port": 80}]});
+        let (key, mut checks) = (("n".to_owned(), "s".to_owned()), Checks::new(Tasks::new(Drain::never())));
+        checks.set(&key, &ports(&service(spec), &[], "a")).await;
+        assert!(!checks.open.contains_key(&key));
+        drop(other);
+        checks.retry().await;
+        assert!(checks.open.contains_key(&key) && checks.closed.is_empty());
     }
 }

@@ -95,4 +95,4 @@ fn said(output: &Output) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

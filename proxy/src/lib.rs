@@ -1,7 +1,7 @@
 //! kube-proxy in iptables mode: Services become rules, with upstream's chains and flags.
 //!
 //! ```text
-//! Services, EndpointSlices -> dirty keys -> track (pure: a Service and its slices -> ports with endpoints)
+//! Services, EndpointSlices, this Node -> dirty keys -> track (pure: a Service and its slices -> ports with endpoints)
 //!   -> rules (pure: -> chains) -> transaction (pure: what differs) -> one iptables-restore -> conntrack, health checks
 //! ```
 //!
@@ -21,12 +21,19 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use daemon::{Drain, Tasks};
 use ipnet::Ipv4Net;
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
-use kube::Client;
+use k8s_openapi::api::{
+    core::v1::{Node, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{Client, runtime::watcher};
 use reconcile::{Change, Index, Informers, Queue};
 use tracing::warn;
 
-use self::{health::Health, sync::Proxier, track::ServiceKey};
+use self::{
+    health::Health,
+    sync::{Caches, Proxier},
+    track::ServiceKey,
+};
 
 /// kube-proxy's flags, as far as they have an effect in iptables mode.
 #[derive(Clone, Debug, clap::Args)]
@@ -113,6 +120,9 @@ pub enum Error {
 }
 
 const JOIN: Duration = Duration::from_secs(5);
+/// How long the start waits for the Node.
+const PATIENCE: Duration = Duration::from_secs(5);
+const ZONE: &str = "topology.kubernetes.io/zone";
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Serves until the drain. Rules stay when it ends: traffic goes on over a restart.
@@ -126,22 +136,48 @@ pub async fn run(config: Config, client: Client, drain: Drain) -> Result<(), Err
     let services = informers.of::<Service>();
     let slices = informers.of::<EndpointSlice>();
     let slices_of = Index::new(&slices, |slice: &EndpointSlice| service_of(slice).into_iter().collect());
+    let own = watcher::Config::default().fields(&format!("metadata.name={}", config.node_name));
+    let node = informers.of_selected::<Node>(own, None);
     let queue = Arc::new(Queue::new());
     let changed = queue.clone();
     services.handle(move |change| changed.add(key_of(change.object())));
     let changed = queue.clone();
     slices.handle(move |change| slice_changed(change, &changed));
+    let (changed, all) = (queue.clone(), services.clone());
+    node.handle(move |change| {
+        if moved(change) {
+            all.list().iter().for_each(|service| changed.add(key_of(service)));
+        }
+    });
     let work = async {
         services.synced().await;
         slices.synced().await;
+        // Without the node nothing is known to be near; services work all the same.
+        if tokio::time::timeout(PATIENCE, node.synced()).await.is_err() {
+            warn!(node = config.node_name, "the node is not known yet, so neither is its zone");
+        }
         let look = |key: &ServiceKey| services.get(&key.0, &key.1).map(|s| (s, slices_of.get(key)));
-        Proxier::new(config, health, tasks.clone()).follow(&queue, look).await;
+        let name = config.node_name.clone();
+        let zone = || node.get("", &name).map(|node| zone_of(&node)).unwrap_or_default();
+        Proxier::new(config, health, tasks.clone()).follow(&queue, Caches { look, zone }).await;
     };
     drain.run(work).await;
     if let Err(late) = tasks.join(JOIN).await {
         warn!(%late, "ending anyway");
     }
     Ok(())
+}
+
+/// Another zone may have other endpoints near.
+fn moved(change: &Change<Node>) -> bool {
+    match change {
+        Change::Updated { old, new } => zone_of(old) != zone_of(new),
+        Change::Added(node) | Change::Deleted(node) => !zone_of(node).is_empty(),
+    }
+}
+
+fn zone_of(node: &Node) -> String {
+    node.metadata.labels.as_ref().and_then(|labels| labels.get(ZONE)).cloned().unwrap_or_default()
 }
 
 fn slice_changed(change: &Change<EndpointSlice>, queue: &Queue<ServiceKey>) {

@@ -132,7 +132,7 @@ impl Rules<'_> {
             if let Some((why, target)) = refusal {
                 rules.shared.push((Shared::ExternalRefused, format!("{}{to} -j {target}", comment(name, why))));
             }
-            if is_balancer && !port.source_ranges.is_empty() {
+            if usable && is_balancer && !port.source_ranges.is_empty() {
                 let why = format!("traffic not accepted by {}", balancer_chain(port));
                 rules.shared.push((Shared::Firewall, format!("{}{to} -j DROP", comment(name, &why))));
             }

@@ -5,6 +5,7 @@ use std::{collections::HashMap, fs, sync::Arc, time::Duration};
 use daemon::{Backoff, Tasks};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use reconcile::Queue;
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     health::{Checks, Health},
     iptables,
     rules::{Rules, ServiceRules},
-    track::{ServiceKey, ServicePort, ports},
+    track::{Place, ServiceKey, ServicePort, ports},
     transaction::Written,
 };
 
@@ -30,54 +31,95 @@ pub(crate) struct Proxier {
     checks: Checks,
     written: Written,
     ports: HashMap<ServiceKey, Vec<ServicePort>>,
+    /// Of this node, as the last sync saw it.
+    zone: String,
+    /// Flows may lead to endpoints that are gone.
+    flows_are_due: bool,
+}
+
+/// What the rules are made of, read from the caches.
+pub(crate) struct Caches<Look, Zone> {
+    /// A Service and its slices.
+    pub(crate) look: Look,
+    /// This node's zone; empty when it has none.
+    pub(crate) zone: Zone,
 }
 
 impl Proxier {
     pub(crate) fn new(config: Config, health: Health, tasks: Tasks) -> Self {
-        Self { config, health, checks: Checks::new(tasks), written: Written::default(), ports: HashMap::new() }
+        Self {
+            config,
+            health,
+            checks: Checks::new(tasks),
+            written: Written::default(),
+            ports: HashMap::new(),
+            zone: String::new(),
+            flows_are_due: false,
+        }
     }
 
-    /// Works until it is dropped. `look` reads a Service and its slices from the caches.
-    pub(crate) async fn follow(mut self, queue: &Queue<ServiceKey>, look: impl Fn(&ServiceKey) -> Option<Seen>) {
+    /// Works until it is dropped.
+    pub(crate) async fn follow<Look, Zone>(mut self, queue: &Queue<ServiceKey>, caches: Caches<Look, Zone>)
+    where
+        Look: Fn(&ServiceKey) -> Option<Seen>,
+        Zone: Fn() -> String,
+    {
         self.allow_localhost();
-        let keys = batch(queue, None).await;
-        let removals = self.take_over(&keys, &look).await.1;
-        self.write_all(&removals).await;
+        // Everything at once: what the first transaction does not have is taken down.
+        let keys = batch(queue, None, usize::MAX).await;
+        self.take_over(&keys, &caches).await;
+        self.write_all().await;
         info!(services = self.ports.len(), "the tables are written");
+        let mut due = Instant::now() + LOOK;
         loop {
-            match tokio::time::timeout(LOOK, queue.next()).await {
-                Ok(first) => self.sync(&batch(queue, Some(first)).await, &look).await,
-                Err(_) => self.look().await,
+            let next = tokio::time::timeout_at(due, queue.next()).await.ok();
+            if let Some(first) = next {
+                self.sync(&batch(queue, Some(first), MAX_BATCH).await, &caches).await;
+            }
+            // Also when changes never cease.
+            if Instant::now() >= due {
+                self.look().await;
+                due = Instant::now() + LOOK;
             }
         }
     }
 
-    async fn sync(&mut self, keys: &[ServiceKey], look: &impl Fn(&ServiceKey) -> Option<Seen>) {
-        let (changes, removals) = self.take_over(keys, look).await;
+    async fn sync<Look, Zone>(&mut self, keys: &[ServiceKey], caches: &Caches<Look, Zone>)
+    where
+        Look: Fn(&ServiceKey) -> Option<Seen>,
+        Zone: Fn() -> String,
+    {
+        let changes = self.take_over(keys, caches).await;
         let transaction = self.written.change(&self.config, changes);
         if transaction.is_empty() {
-            return;
+            return self.clean_flows().await;
         }
         match iptables::restore(&transaction.text()).await {
-            Ok(()) => self.wrote(&removals).await,
+            Ok(()) => self.wrote().await,
             Err(failure) => {
                 warn!(%failure, "a change was refused; writing everything");
-                self.write_all(&removals).await;
+                self.write_all().await;
             }
         }
     }
 
     /// Computes the Services' new ports and rules and keeps them.
-    async fn take_over(
+    async fn take_over<Look, Zone>(
         &mut self,
         keys: &[ServiceKey],
-        look: &impl Fn(&ServiceKey) -> Option<Seen>,
-    ) -> (Vec<(ServiceKey, ServiceRules)>, Vec<conntrack::Removal>) {
-        let (mut changes, mut removals) = (Vec::new(), Vec::new());
+        caches: &Caches<Look, Zone>,
+    ) -> Vec<(ServiceKey, ServiceRules)>
+    where
+        Look: Fn(&ServiceKey) -> Option<Seen>,
+        Zone: Fn() -> String,
+    {
+        self.zone = (caches.zone)();
+        let mut changes = Vec::new();
         for key in keys {
-            let new = look(key).map(|(s, slices)| ports(&s, &slices, &self.config.node_name)).unwrap_or_default();
+            let place = Place { node: &self.config.node_name, zone: &self.zone };
+            let new = (caches.look)(key).map(|(s, slices)| ports(&s, &slices, place)).unwrap_or_default();
             let old = self.ports.get(key).map(Vec::as_slice).unwrap_or_default();
-            removals.extend(conntrack::stale(old, &new));
+            self.flows_are_due |= conntrack::concerns(old, &new);
             self.checks.set(key, &new).await;
             changes.push((key.clone(), Rules { config: &self.config }.of(&new)));
             if new.is_empty() {
@@ -86,11 +128,11 @@ impl Proxier {
                 self.ports.insert(key.clone(), new);
             }
         }
-        (changes, removals)
+        changes
     }
 
     /// Writes everything, until it succeeds.
-    async fn write_all(&mut self, removals: &[conntrack::Removal]) {
+    async fn write_all(&mut self) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30)).with_jitter(0.1);
         // Rules that wait in `changes` of the first call are in `ports` already.
         let all =
@@ -105,22 +147,13 @@ impl Proxier {
             }
             tokio::time::sleep(backoff.next_delay()).await;
         }
-        self.wrote(removals).await;
+        self.wrote().await;
     }
 
     /// One Service that the kernel has no match for must not stop all others. True when there were some, and they were
     /// set aside.
     async fn set_aside_culprits(&mut self) -> bool {
-        let written = &self.written;
-        let probe = |keys: &[ServiceKey]| {
-            let text = written.probe(keys).text();
-            async move { iptables::restore(&text).await }
-        };
-        let found = culprits(&written.keys(), probe).await;
-        if let Err(failure) = iptables::restore(&Written::end_of_probe().text()).await {
-            warn!(%failure, "the chains of a probe stay");
-        }
-        let found = match found {
+        let found = match self.refused_of(&self.written.keys()).await {
             Ok(found) => found,
             Err(failure) => {
                 warn!(%failure, "cannot find out whose rules are refused");
@@ -135,6 +168,42 @@ impl Proxier {
         any
     }
 
+    /// Those of these Services whose rules the kernel does not take.
+    async fn refused_of(&self, keys: &[ServiceKey]) -> Result<Vec<ServiceKey>, Error> {
+        let probe = |keys: &[ServiceKey]| {
+            let text = self.written.probe(keys).text();
+            async move { iptables::restore(&text).await }
+        };
+        let found = culprits(keys, probe).await;
+        if let Err(failure) = iptables::restore(&Written::end_of_probe().text()).await {
+            warn!(%failure, "the chains of a probe stay");
+        }
+        found
+    }
+
+    /// What was refused may be taken by now: the fault may not have been its own, or a module has been loaded.
+    async fn take_back(&mut self) {
+        let aside = self.written.aside();
+        if aside.is_empty() {
+            return;
+        }
+        match self.refused_of(&aside).await {
+            Ok(still) if still.len() < aside.len() => {
+                self.written.set_aside_only(still);
+                info!("rules that were refused are taken now");
+                match self.try_write_all().await {
+                    Ok(()) => self.wrote().await,
+                    Err(failure) => {
+                        warn!(%failure, "a change was refused; writing everything");
+                        self.write_all().await;
+                    }
+                }
+            }
+            Ok(_) => {}
+            Err(failure) => debug!(%failure, "cannot find out whose rules are refused"),
+        }
+    }
+
     async fn try_write_all(&self) -> Result<(), Error> {
         let mut transaction = self.written.all(&self.config);
         transaction.remove_stale(iptables::present_chains().await?);
@@ -142,10 +211,19 @@ impl Proxier {
         iptables::ensure_jumps().await
     }
 
-    async fn wrote(&self, removals: &[conntrack::Removal]) {
+    async fn wrote(&mut self) {
         self.health.report(true);
-        if let Err(failure) = conntrack::remove(removals).await {
+        self.clean_flows().await;
+    }
+
+    async fn clean_flows(&mut self) {
+        if !std::mem::take(&mut self.flows_are_due) {
+            return;
+        }
+        if let Err(failure) = conntrack::clean(self.ports.values().flatten()).await {
             warn!(%failure, "old connections may go on to endpoints that are gone");
+            // Without the program there is nothing to try again.
+            self.flows_are_due = matches!(failure, Error::Refused { .. });
         }
     }
 
@@ -154,10 +232,13 @@ impl Proxier {
             Ok(true) => self.health.report(true),
             Ok(false) => {
                 warn!("somebody removed the rules; writing everything");
-                self.write_all(&[]).await;
+                self.write_all().await;
             }
             Err(failure) => debug!(%failure, "the tables cannot be looked at"),
         }
+        self.take_back().await;
+        self.clean_flows().await;
+        self.checks.retry().await;
     }
 
     /// A packet from 127.0.0.1 to a node port leaves for a pod with that source, until it is masqueraded.
@@ -194,10 +275,11 @@ where
     Ok(found)
 }
 
-/// Everything that waits, with `first`; the queue has seen the keys off when it returns, because one task works.
-async fn batch(queue: &Queue<ServiceKey>, first: Option<ServiceKey>) -> Vec<ServiceKey> {
+/// Everything that waits up to a limit, with `first`; the queue has seen the keys off when it returns, because one task
+/// works.
+async fn batch(queue: &Queue<ServiceKey>, first: Option<ServiceKey>, limit: usize) -> Vec<ServiceKey> {
     let mut keys: Vec<ServiceKey> = first.into_iter().collect();
-    while !queue.is_empty() && keys.len() < MAX_BATCH {
+    while !queue.is_empty() && keys.len() < limit {
         keys.push(queue.next().await);
     }
     keys.iter().for_each(|key| queue.done(key));

@@ -14,6 +14,21 @@ pub(crate) type ServiceKey = (String, String);
 const LABEL_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 const DEFAULT_AFFINITY_SECONDS: i32 = 10_800;
 
+/// Where this proxy is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    /// The node: its endpoints are the local ones.
+    pub(crate) node: &'a str,
+    /// The node's zone; empty when it has none.
+    pub(crate) zone: &'a str,
+}
+
+impl<'a> From<&'a str> for Place<'a> {
+    fn from(node: &'a str) -> Self {
+        Self { node, zone: "" }
+    }
+}
+
 /// One port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServicePort {
@@ -38,6 +53,8 @@ pub(crate) struct ServicePort {
     pub(crate) cluster_endpoints: Vec<Endpoint>,
     /// What traffic under the policy `Local` may use.
     pub(crate) local_endpoints: Vec<Endpoint>,
+    /// Everything that serves, wherever it is: flows to these go on.
+    pub(crate) serving: Vec<Endpoint>,
     /// Ready endpoints on this node, for the health check.
     pub(crate) local_ready: usize,
 }
@@ -60,7 +77,7 @@ impl ServicePort {
 }
 
 /// Where packets can be sent.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Endpoint {
     pub(crate) ip: Ipv4Addr,
     pub(crate) port: u16,
@@ -74,17 +91,26 @@ struct Candidate {
     serving: bool,
     terminating: bool,
     local: bool,
+    /// Nodes and zones that it is meant for.
+    for_nodes: Vec<String>,
+    for_zones: Vec<String>,
 }
 
 /// The ports of a Service; none when it is not this proxy's to serve.
-pub(crate) fn ports(service: &Service, slices: &[Arc<EndpointSlice>], node: &str) -> Vec<ServicePort> {
+pub(crate) fn ports<'a>(
+    service: &Service,
+    slices: &[Arc<EndpointSlice>],
+    place: impl Into<Place<'a>>,
+) -> Vec<ServicePort> {
+    let place = place.into();
     let Some(spec) = service.spec.as_ref() else { return Vec::new() };
     let labels = service.metadata.labels.as_ref();
     let other_proxy = labels.is_some_and(|l| l.contains_key(LABEL_PROXY_NAME));
     let Some(cluster_ip) = cluster_ip(spec).filter(|_| !other_proxy && !is_external_name(spec)) else {
         return Vec::new();
     };
-    spec.ports.iter().flatten().filter_map(|port| service_port(service, spec, port, cluster_ip, slices, node)).collect()
+    let ports = spec.ports.iter().flatten();
+    ports.filter_map(|port| service_port(service, spec, port, cluster_ip, slices, place)).collect()
 }
 
 fn is_external_name(spec: &ServiceSpec) -> bool {
@@ -102,13 +128,13 @@ fn service_port(
     port: &ApiPort,
     cluster_ip: Ipv4Addr,
     slices: &[Arc<EndpointSlice>],
-    node: &str,
+    place: Place<'_>,
 ) -> Option<ServicePort> {
     let meta = &service.metadata;
     let (namespace, name) = (meta.namespace.as_deref().unwrap_or(""), meta.name.as_deref().unwrap_or(""));
     let port_name = port.name.as_deref().filter(|n| !n.is_empty());
     let protocol = port.protocol.as_deref().unwrap_or("TCP");
-    let candidates = candidates(slices, (port_name.unwrap_or(""), protocol), node);
+    let candidates = candidates(slices, (port_name.unwrap_or(""), protocol), place.node);
     let local = |policy: &Option<String>| policy.as_deref() == Some("Local");
     Some(ServicePort {
         name: port_name.map_or_else(|| format!("{namespace}/{name}"), |port| format!("{namespace}/{name}:{port}")),
@@ -128,8 +154,9 @@ fn service_port(
         external_local: local(&spec.external_traffic_policy),
         affinity_seconds: affinity_seconds(spec),
         health_check_node_port: spec.health_check_node_port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0),
-        cluster_endpoints: usable(&candidates, |_| true),
-        local_endpoints: usable(&candidates, |c| c.local),
+        cluster_endpoints: endpoints(&near(usable(&candidates, |_| true), place)),
+        local_endpoints: endpoints(&usable(&candidates, |c| c.local)),
+        serving: candidates.iter().filter(|c| c.serving).map(|c| c.endpoint.clone()).collect(),
         local_ready: candidates.iter().filter(|c| c.local && c.ready).count(),
     })
 }
@@ -168,6 +195,7 @@ fn candidates(slices: &[Arc<EndpointSlice>], wanted: (&str, &str), node: &str) -
 fn candidate(endpoint: &ApiEndpoint, port: &EndpointPort, node: &str) -> Option<Candidate> {
     let conditions = endpoint.conditions.clone().unwrap_or_default();
     let ready = conditions.ready.unwrap_or(true);
+    let hints = endpoint.hints.clone().unwrap_or_default();
     let ip: Ipv4Addr = endpoint.addresses.first()?.parse().ok()?;
     // The API takes none of these; were one there, a Service would open this node's own loopback to everybody.
     if ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_unspecified() || ip.is_broadcast() {
@@ -176,19 +204,40 @@ fn candidate(endpoint: &ApiEndpoint, port: &EndpointPort, node: &str) -> Option<
     Some(Candidate {
         endpoint: Endpoint { ip, port: u16::try_from(port.port?).ok()? },
         ready,
-        serving: conditions.serving.unwrap_or(ready),
+        serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
         local: endpoint.node_name.as_deref() == Some(node),
+        for_nodes: hints.for_nodes.into_iter().flatten().map(|node| node.name).collect(),
+        for_zones: hints.for_zones.into_iter().flatten().map(|zone| zone.name).collect(),
     })
 }
 
 /// Ready endpoints; without any, those that still serve while they end.
-fn usable(candidates: &[Candidate], may: impl Fn(&Candidate) -> bool) -> Vec<Endpoint> {
-    let pick = |wanted: &dyn Fn(&Candidate) -> bool| -> Vec<Endpoint> {
-        candidates.iter().filter(|c| may(c) && wanted(c)).map(|c| c.endpoint.clone()).collect()
+fn usable(candidates: &[Candidate], may: impl Fn(&Candidate) -> bool) -> Vec<&Candidate> {
+    let pick = |wanted: &dyn Fn(&Candidate) -> bool| -> Vec<&Candidate> {
+        candidates.iter().filter(|c| may(c) && wanted(c)).collect()
     };
     let ready = pick(&|c| c.ready);
     if ready.is_empty() { pick(&|c| c.serving && c.terminating) } else { ready }
+}
+
+/// Those that are meant for this node, else for its zone. That counts when every ready one says for whom it is meant, and
+/// at least one is meant for here; else all.
+fn near<'a>(usable: Vec<&'a Candidate>, place: Place<'_>) -> Vec<&'a Candidate> {
+    if usable.iter().any(|candidate| !candidate.ready) {
+        return usable;
+    }
+    let meant = |hints: fn(&Candidate) -> &[String], here: &str| {
+        let told = usable.iter().all(|candidate| !hints(candidate).is_empty());
+        let is_meant = |candidate: &&&'a Candidate| hints(candidate).iter().any(|hint| hint == here);
+        let near: Vec<&Candidate> = usable.iter().filter(is_meant).copied().collect();
+        Some(near).filter(|near| told && !near.is_empty())
+    };
+    meant(|it| &it.for_nodes, place.node).or_else(|| meant(|it| &it.for_zones, place.zone)).unwrap_or(usable)
+}
+
+fn endpoints(candidates: &[&Candidate]) -> Vec<Endpoint> {
+    candidates.iter().map(|candidate| candidate.endpoint.clone()).collect()
 }
 
 #[cfg(test)]

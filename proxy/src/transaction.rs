@@ -79,9 +79,19 @@ impl Written {
         self.services.keys().filter(|key| !self.refused.contains(key)).cloned().collect()
     }
 
-    /// Goes on without these until they change.
+    /// Goes on without these until they change, or are taken.
     pub(crate) fn set_aside(&mut self, keys: impl IntoIterator<Item = ServiceKey>) {
         self.refused.extend(keys);
+    }
+
+    /// Goes on without these, and with all others.
+    pub(crate) fn set_aside_only(&mut self, keys: impl IntoIterator<Item = ServiceKey>) {
+        self.refused = keys.into_iter().collect();
+    }
+
+    /// Services that are set aside.
+    pub(crate) fn aside(&self) -> Vec<ServiceKey> {
+        self.refused.iter().cloned().collect()
     }
 
     /// The rules of some Services where no packet comes by.

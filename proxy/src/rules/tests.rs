@@ -79,6 +79,18 @@ fn load_balancer_with_source_ranges() {
 }
 
 #[test]
+fn a_load_balancer_without_endpoints_refuses_at_once() {
+    let mut service = service(json!({
+        "clusterIP": "10.96.0.7", "type": "LoadBalancer", "loadBalancerSourceRanges": ["198.51.100.0/24"],
+        "ports": [{"name": "http", "port": 80}],
+    }));
+    service.status = serde_json::from_value(json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.50"}]}})).unwrap();
+    let rules = Rules { config: &config() }.of(&ports(&service, &[], "a"));
+    let chains: Vec<Shared> = rules.shared.iter().map(|(shared, _)| *shared).collect();
+    assert_eq!(chains, [Shared::Refused, Shared::ExternalRefused]);
+}
+
+#[test]
 fn chain_names_are_upstreams() {
     let spec = json!({"clusterIP": "10.96.0.1", "ports": [{"name": "https", "port": 443}]});
     let mut kubernetes = service(spec);

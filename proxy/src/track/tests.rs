@@ -104,3 +104,40 @@ fn nothing_leads_to_this_nodes_own_loopback() {
     let ports = ports(&service(spec), &[slice(&endpoints)], "a");
     assert_eq!(addresses(&ports[0].cluster_endpoints), ["10.1.0.1"]);
 }
+
+#[test]
+fn endpoints_that_are_meant_for_here_are_used() {
+    let spec = json!({"clusterIP": "10.96.0.7", "ports": [{"name": "http", "port": 80}]});
+    // Address, node, zone, readiness; without a zone no hint.
+    type Given = (&'static str, &'static str, &'static str, bool);
+    let slice_of = |given: &[Given], nodes: bool| {
+        let endpoint = |(ip, node, zone, ready): &Given| {
+            let mut hints = json!({"forZones": [{"name": zone}]});
+            if nodes {
+                hints["forNodes"] = json!([{"name": node}]);
+            }
+            let hints = if zone.is_empty() { Value::Null } else { hints };
+            json!({"addresses": [ip], "nodeName": node, "conditions": {"ready": ready}, "hints": hints})
+        };
+        let mut slice = (*slice(&[])).clone();
+        let endpoints: Vec<Value> = given.iter().map(endpoint).collect();
+        slice.endpoints = serde_json::from_value(json!(endpoints)).unwrap();
+        Arc::new(slice)
+    };
+    let (a, b, c) = (("10.1.0.1", "a", "x", true), ("10.1.0.2", "b", "x", true), ("10.1.0.3", "c", "y", true));
+    let all = ["10.1.0.1", "10.1.0.2", "10.1.0.3"];
+    for (given, nodes, place, expected) in [
+        (vec![a, b, c], false, ("a", "x"), vec!["10.1.0.1", "10.1.0.2"]),
+        (vec![a, b, c], false, ("d", "z"), all.to_vec()),
+        (vec![a, b, c], false, ("a", ""), all.to_vec()),
+        (vec![a, b, c], true, ("a", "x"), vec!["10.1.0.1"]),
+        (vec![a, b, c], true, ("d", "y"), vec!["10.1.0.3"]),
+        (vec![a, b, ("10.1.0.3", "c", "", true)], false, ("a", "x"), all.to_vec()),
+        (vec![a, b, ("10.1.0.3", "c", "", false)], false, ("a", "x"), vec!["10.1.0.1", "10.1.0.2"]),
+        (vec![("10.1.0.1", "a", "x", false), b, c], true, ("a", "x"), vec!["10.1.0.2"]),
+    ] {
+        let place = Place { node: place.0, zone: place.1 };
+        let found = ports(&service(spec.clone()), &[slice_of(&given, nodes)], place);
+        assert_eq!(addresses(&found[0].cluster_endpoints), expected, "{given:?} {nodes} {place:?}");
+    }
+}

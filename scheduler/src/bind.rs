@@ -13,6 +13,7 @@ use tracing::debug;
 
 use crate::{
     cache::Cache,
+    cycle::PREEMPTION,
     model::{
         PodInfo,
         storage::{self, Plan},
@@ -115,11 +116,12 @@ impl Binder {
         outcome.map_err(BindError::Apart)
     }
 
-    /// Tells users why a pod has no node, and where room is being made for it.
+    /// Tells users why a pod has no node, and where room is being made for it: nowhere if that is empty, and where it was
+    /// if there is nothing new about it.
     pub(crate) async fn refused(&self, pod: &PodInfo, message: &str, reason: &str, nominated: Option<&str>) {
         self.recorder.event(&*pod.object, EventType::Warning, "FailedScheduling", message);
         let told = condition(pod).is_some_and(|(r, m)| r == reason && m == message);
-        if told && nominated.unwrap_or("") == pod.nominated {
+        if told && nominated.is_none_or(|node| node == nomination(pod)) {
             return;
         }
         let now = api::time::seconds(daemon::clock::now());
@@ -129,23 +131,32 @@ impl Binder {
             "observedGeneration": pod.object.metadata.generation,
         }]});
         if let Some(node) = nominated {
-            status["nominatedNodeName"] = json!(node);
+            status["nominatedNodeName"] = json!(Some(node).filter(|node| !node.is_empty()));
         }
+        self.patch_status(pod, status).await;
+    }
+
+    /// The node that a pod waited for goes to a more important one.
+    pub(crate) async fn give_up(&self, pod: &PodInfo) {
+        self.patch_status(pod, json!({"nominatedNodeName": null})).await;
+    }
+
+    async fn patch_status(&self, pod: &PodInfo, status: Value) {
         let patch = json!({"metadata": {"uid": pod.uid}, "status": status});
         let pods = self.pods(&pod.key.namespace);
         let patched = pods.patch_status(&pod.key.name, &PatchParams::default(), &Patch::Strategic(patch)).await;
         if let Err(error) = patched {
-            debug!(pod = %pod.key, %error, "the pod's condition was not written");
+            debug!(pod = %pod.key, %error, "the pod's status was not written");
         }
     }
 
-    /// Removes a victim, with the condition that says why.
-    pub(crate) async fn preempt(&self, victim: &PodInfo, by: &PodInfo, node: &str) {
+    /// Removes a victim, with the condition that says why. False when it stays.
+    pub(crate) async fn preempt(&self, victim: &PodInfo, by: &PodInfo, node: &str) -> bool {
         let pods = self.pods(&victim.key.namespace);
         let now = api::time::seconds(daemon::clock::now());
         let message = format!("{}: preempting to accommodate a higher priority pod", crate::COMPONENT);
         let patch = json!({"metadata": {"uid": victim.uid}, "status": {"conditions": [{
-            "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": message,
+            "type": "DisruptionTarget", "status": "True", "reason": PREEMPTION, "message": message,
             "lastTransitionTime": now,
         }]}});
         let patched = pods.patch_status(&victim.key.name, &PatchParams::default(), &Patch::Strategic(patch)).await;
@@ -158,10 +169,20 @@ impl Binder {
             Ok(_) => {
                 let message = format!("Preempted by pod {} on node {node}", by.uid);
                 self.recorder.event(&*victim.object, EventType::Normal, "Preempted", message);
+                true
             }
-            Err(error) => debug!(pod = %victim.key, %error, "the victim was not removed"),
+            Err(KubeError::Api(status)) if matches!(status.code, 404 | 409) => true,
+            Err(error) => {
+                debug!(pod = %victim.key, %error, "the victim was not removed");
+                false
+            }
         }
     }
+}
+
+/// The nomination that users see.
+fn nomination(pod: &PodInfo) -> &str {
+    pod.object.status.as_ref().and_then(|status| status.nominated_node_name.as_deref()).unwrap_or_default()
 }
 
 fn condition(pod: &PodInfo) -> Option<(&str, &str)> {

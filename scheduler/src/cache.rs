@@ -244,11 +244,18 @@ impl Cache {
         by_node
     }
 
-    /// Less important pods that wait for a node which a more important one now takes.
-    pub(crate) fn nominated_below(&self, node: &str, priority: i64) -> Vec<Key> {
-        let state = self.state.lock();
-        let lower = state.nominated.values().filter(|n| n.nominated == node && n.priority < priority);
-        lower.map(|n| n.key.clone()).collect()
+    /// The node that is being kept for a pod; empty for none.
+    pub(crate) fn nomination(&self, uid: &str) -> String {
+        self.state.lock().nominated.get(uid).map(|pod| pod.nominated.clone()).unwrap_or_default()
+    }
+
+    /// Less important pods that waited for a node on which room is made for a more important one. They do no longer.
+    pub(crate) fn give_up_below(&self, node: &str, priority: i64) -> Vec<Arc<PodInfo>> {
+        let mut state = self.state.lock();
+        let is_lower = |pod: &PodInfo| pod.nominated == node && pod.priority < priority;
+        let lower: Vec<_> = state.nominated.values().filter(|pod| is_lower(pod)).cloned().collect();
+        state.nominated.retain(|_, pod| !is_lower(pod));
+        lower
     }
 }
 

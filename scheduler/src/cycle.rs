@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-pub(crate) use self::preempt::{Preemption, preempt};
+pub(crate) use self::preempt::{PREEMPTION, Preemption, preempt};
 use crate::{
     cache::Snapshot,
     config::Profile,

@@ -23,7 +23,7 @@ mod watch;
 use std::{sync::Arc, time::Duration};
 
 use daemon::{Drain, Tasks};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::{core::v1::Pod, policy::v1::PodDisruptionBudget};
 use kube::Client;
 use reconcile::{Informer, Informers, LeaderLease, Recorder};
 use tracing::{debug, info, warn};
@@ -123,14 +123,16 @@ impl Scheduler {
         }
     }
 
-    fn one(&self, waiting: Waiting, cursor: &mut Cursor) {
-        let pod = &waiting.pod;
-        if pod.terminating || self.cache.has_pod(&pod.uid) {
-            self.queue.remove(&pod.key);
-            return;
+    fn one(&self, mut waiting: Waiting, cursor: &mut Cursor) {
+        // What the API says of it may be behind the last decision.
+        let nomination = self.cache.nomination(&waiting.pod.uid);
+        if waiting.pod.nominated != nomination {
+            Arc::make_mut(&mut waiting.pod).nominated = nomination;
         }
-        let Some(profile) = self.config.profiles.get(watch::scheduler_name(&pod.object)) else {
-            self.queue.remove(&pod.key);
+        let pod = &waiting.pod;
+        let profile = self.config.profiles.get(watch::scheduler_name(&pod.object));
+        let Some(profile) = profile.filter(|_| !pod.terminating && !self.cache.has_pod(&pod.uid)) else {
+            self.queue.remove(&pod.key, &pod.uid);
             return;
         };
         let (snapshot, nominated) = (self.cache.snapshot(), self.cache.nominated(pod));
@@ -143,7 +145,7 @@ impl Scheduler {
                 let outcome = if profile.preempts {
                     preempt(profile, pod, &snapshot, &unfit, &nominated, &self.budgets.list())
                 } else {
-                    Preemption::Useless(String::new())
+                    Preemption::NotEligible(String::new())
                 };
                 self.refuse(waiting, &unfit, outcome);
             }
@@ -152,13 +154,11 @@ impl Scheduler {
 
     fn bind(&self, waiting: Waiting, node: String, plan: Plan) {
         debug!(pod = %waiting.pod.key, node, "decided");
-        for key in self.cache.nominated_below(&node, waiting.pod.priority) {
-            debug!(pod = %key, node, "its nominated node went to a more important pod");
-        }
         self.cache.assume(Arc::new(waiting.pod.on(&node)));
         self.cache.assume_storage(&plan, &node);
-        self.queue.remove(&waiting.pod.key);
+        self.queue.remove(&waiting.pod.key, &waiting.pod.uid);
         let (cache, queue, binder) = (self.cache.clone(), self.queue.clone(), self.binder.clone());
+        let pods = self.informers.of::<Pod>();
         self.tasks.spawn("bind", async move {
             let bound = async {
                 if !plan.is_empty() {
@@ -174,8 +174,9 @@ impl Scheduler {
                     return;
                 }
                 warn!(pod = %waiting.pod.key, node, %failure, "binding failed");
-                queue.failed(&waiting);
-                binder.refused(&waiting.pod, &failure.to_string(), "SchedulerError", None).await;
+                if let Some(pod) = wait_again(&pods, &queue, &waiting) {
+                    binder.refused(&pod, &failure.to_string(), "SchedulerError", Some("")).await;
+                }
             }
         });
     }
@@ -183,19 +184,45 @@ impl Scheduler {
     fn refuse(&self, waiting: Waiting, unfit: &cycle::Unfit, outcome: Preemption) {
         let (message, node, victims) = match outcome {
             Preemption::Victims { node, pods } => (unfit.message(""), Some(node), pods),
-            Preemption::Useless(why) => (unfit.message(&why), None, Vec::new()),
+            Preemption::NotEligible(why) => (unfit.message(&why), None, Vec::new()),
+            Preemption::Useless(why) => (unfit.message(&why), Some(String::new()), Vec::new()),
         };
         let pod = waiting.pod.clone();
-        self.cache.nominate(&pod, node.as_deref().unwrap_or(""));
+        let mut lower = Vec::new();
+        if let Some(node) = &node {
+            self.cache.nominate(&pod, node);
+            lower = self.cache.give_up_below(node, pod.priority);
+        }
         self.queue.unschedulable(&waiting, unfit.wakes);
-        let binder = self.binder.clone();
+        let (binder, queue) = (self.binder.clone(), self.queue.clone());
         self.tasks.spawn("refuse", async move {
-            for victim in victims {
-                binder.preempt(&victim, &pod, node.as_deref().unwrap_or("")).await;
+            for other in lower {
+                binder.give_up(&other).await;
+            }
+            let mut all_go = true;
+            for victim in victims.iter().filter(|victim| !victim.terminating) {
+                all_go &= binder.preempt(victim, &pod, node.as_deref().unwrap_or("")).await;
             }
             binder.refused(&pod, &message, "Unschedulable", node.as_deref()).await;
+            if !all_go {
+                queue.try_again(&pod);
+            }
         });
     }
+}
+
+/// Queues a pod again whose binding failed, as it is by now; one that is gone, or has a node, is left alone.
+fn wait_again(pods: &Informer<Pod>, queue: &Queue, waiting: &Waiting) -> Option<Arc<PodInfo>> {
+    let (key, uid) = (&waiting.pod.key, &waiting.pod.uid);
+    let present = || pods.get(&key.namespace, &key.name).filter(|pod| watch::is_waiting(pod, uid));
+    let pod = Arc::new(PodInfo::new(present()?));
+    queue.failed(&waiting.of(pod.clone()));
+    if present().is_none() {
+        // It went meanwhile, and was not in the queue when that was told.
+        queue.remove(key, uid);
+        return None;
+    }
+    Some(pod)
 }
 
 /// What has to be bound before the pod is; nothing for most pods.
@@ -204,3 +231,6 @@ fn volumes_for(pod: &PodInfo, node: &str, snapshot: &Snapshot) -> Plan {
     let labels = snapshot.node(node).map(|node| node.labels.clone()).unwrap_or_default();
     snapshot.storage().plan(&sorted, node, &labels).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,13 @@ pub(crate) struct Waiting {
     seen: u64,
 }
 
+impl Waiting {
+    /// The same turn, of the pod as it is by now.
+    pub(crate) fn of(&self, pod: Arc<PodInfo>) -> Self {
+        Self { pod, ..self.clone() }
+    }
+}
+
 /// More important first, then first come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
@@ -125,9 +132,31 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// The pod has a node or is gone.
-    pub(crate) fn remove(&self, key: &Key) {
-        self.state.lock().remove(key);
+    /// Takes over a new state that does not give the pod another turn, so that the next decision is about it.
+    pub(crate) fn note(&self, pod: Arc<PodInfo>) {
+        if let Some(slot) = self.state.lock().slots.get_mut(&pod.key).filter(|slot| slot.pod.uid == pod.uid) {
+            slot.pod = pod;
+        }
+    }
+
+    /// The pod has a node or is gone. Another of its name stays.
+    pub(crate) fn remove(&self, key: &Key, uid: &str) {
+        let mut state = self.state.lock();
+        if state.slots.get(key).is_some_and(|slot| slot.pod.uid == uid) {
+            state.remove(key);
+        }
+    }
+
+    /// What a pod waits for will not happen: it gets another turn.
+    pub(crate) fn try_again(&self, pod: &PodInfo) {
+        let now = daemon::clock::monotonic();
+        let mut state = self.state.lock();
+        let slot = state.slots.get(&pod.key).filter(|slot| slot.pod.uid == pod.uid);
+        if slot.is_some_and(|slot| matches!(slot.place, Place::Unschedulable { .. })) {
+            state.back_off(&pod.key, now, self.delays);
+        }
+        drop(state);
+        self.changed.notify_one();
     }
 
     /// Something happened that may help pods that wait for it.

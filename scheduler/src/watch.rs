@@ -12,6 +12,7 @@ use crate::{
     framework::ClusterEvent,
     model::{
         PodInfo,
+        resources::requests,
         storage::{Storage, has_grown, is_tracked},
     },
     queue::Queue,
@@ -166,7 +167,7 @@ fn pod(change: &Change<Pod>, cache: &Cache, queue: &Queue, names: &HashSet<Strin
     if change.is_deleted() || is_over(object) {
         let counted = cache.has_pod(uid);
         cache.remove_pod(uid);
-        queue.remove(&key);
+        queue.remove(&key, uid);
         if counted {
             queue.happened(ClusterEvent::AssignedPodDelete);
         }
@@ -174,19 +175,48 @@ fn pod(change: &Change<Pod>, cache: &Cache, queue: &Queue, names: &HashSet<Strin
     }
     let info = Arc::new(PodInfo::new(object.clone()));
     if !info.node_name.is_empty() {
-        let known = cache.has_pod(uid);
+        let event = assigned_event(change, &info);
         cache.set_pod(info);
-        queue.remove(&key);
-        queue.happened(if known { ClusterEvent::AssignedPodUpdate } else { ClusterEvent::AssignedPodAdd });
+        queue.remove(&key, uid);
+        event.into_iter().for_each(|event| queue.happened(event));
         return;
     }
-    if info.terminating || !names.contains(scheduler_name(object)) || cache.has_pod(uid) {
+    if info.terminating {
+        // A finalizer keeps it. It takes no node any more.
+        cache.nominate(&info, "");
+        queue.remove(&key, uid);
         return;
     }
-    cache.nominate(&info, &info.nominated);
+    if !names.contains(scheduler_name(object)) || cache.has_pod(uid) {
+        return;
+    }
+    // The last decision may be ahead of what the API says: only what is new there counts.
+    let nominated = |pod: &Pod| pod.status.as_ref().and_then(|status| status.nominated_node_name.clone());
+    if !matches!(change, Change::Updated { old, new } if nominated(old) == nominated(new)) {
+        cache.nominate(&info, &info.nominated);
+    }
     if is_news(change) {
         queue.set(info);
+    } else {
+        queue.note(info);
     }
+}
+
+/// What of an assigned pod's change can help another. Its status changes often and cannot.
+fn assigned_event(change: &Change<Pod>, new: &PodInfo) -> Option<ClusterEvent> {
+    let Change::Updated { old, .. } = change else { return Some(ClusterEvent::AssignedPodAdd) };
+    if old.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) != Some(&new.node_name) {
+        return Some(ClusterEvent::AssignedPodAdd);
+    }
+    let changed = old.metadata.labels != new.object.metadata.labels || requests(old, false) != new.requests;
+    changed.then_some(ClusterEvent::AssignedPodUpdate)
+}
+
+/// The pod with this uid still needs a node.
+pub(crate) fn is_waiting(pod: &Pod, uid: &str) -> bool {
+    let has_node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|node| !node.is_empty());
+    let is_it = pod.metadata.uid.as_deref() == Some(uid);
+    is_it && !has_node && pod.metadata.deletion_timestamp.is_none() && !is_over(pod)
 }
 
 /// The pod's containers have ended for good: it takes no room.
@@ -203,9 +233,12 @@ fn is_news(change: &Change<Pod>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::queue::Delays;
 
     #[test]
     fn what_of_drivers_makes_pods_look_again() {
@@ -236,5 +269,57 @@ mod tests {
         ] {
             assert_eq!(brings_room(&change), news, "{change:?}");
         }
+    }
+
+    fn of(labels: Value, spec: Value, status: Value) -> Arc<Pod> {
+        let mut value = json!({"metadata": {"name": "p", "namespace": "n", "uid": "u", "labels": labels}, "spec": {"containers": []},
+            "status": status});
+        spec.as_object().unwrap().iter().for_each(|(name, field)| value["spec"][name] = field.clone());
+        Arc::new(serde_json::from_value(value).unwrap())
+    }
+
+    #[test]
+    fn a_status_of_an_assigned_pod_helps_nobody() {
+        let on = json!({"nodeName": "a"});
+        let asks = |cpu: &str| json!({"nodeName": "a", "containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]});
+        let event = |old: Arc<Pod>, new: Arc<Pod>| {
+            let info = PodInfo::new(new.clone());
+            assigned_event(&Change::Updated { old, new }, &info)
+        };
+        let plain = |status: Value| of(json!({}), on.clone(), status);
+        assert_eq!(event(plain(json!({})), plain(json!({"phase": "Running"}))), None);
+        let relabeled = of(json!({"a": "b"}), on.clone(), json!({}));
+        assert_eq!(event(plain(json!({})), relabeled), Some(ClusterEvent::AssignedPodUpdate));
+        let resized = event(of(json!({}), asks("2"), json!({})), of(json!({}), asks("1"), json!({})));
+        assert_eq!(resized, Some(ClusterEvent::AssignedPodUpdate));
+        let bound = event(of(json!({}), json!({}), json!({})), plain(json!({})));
+        assert_eq!(bound, Some(ClusterEvent::AssignedPodAdd));
+    }
+
+    #[tokio::test]
+    async fn a_waiting_pod_is_known_as_it_is_and_keeps_its_node() {
+        let (cache, queue) = (Cache::default(), Queue::new(Delays { initial: Duration::ZERO, max: Duration::ZERO }));
+        let names = HashSet::from(["default-scheduler".to_owned()]);
+        let told = |change: Change<Pod>| pod(&change, &cache, &queue, &names);
+        let state = |status: Value| of(json!({}), json!({}), status);
+        let (first, second) = (state(json!({})), state(json!({"message": "m"})));
+        let third = state(json!({"message": "m", "nominatedNodeName": "b"}));
+        told(Change::Added(first.clone()));
+        let waiting = queue.next().await;
+        queue.unschedulable(&waiting, crate::framework::Events::default());
+        cache.nominate(&waiting.pod, "a");
+        told(Change::Updated { old: first, new: second.clone() });
+        assert_eq!(cache.nomination("u"), "a", "the API does not know it yet");
+        told(Change::Updated { old: second, new: third.clone() });
+        assert_eq!(cache.nomination("u"), "b");
+        queue.try_again(&waiting.pod);
+        assert!(Arc::ptr_eq(&queue.next().await.pod.object, &third));
+        let mut ending = (*third).clone();
+        ending.metadata.deletion_timestamp = serde_json::from_value(json!("2024-01-01T00:00:00Z")).unwrap();
+        queue.set(Arc::new(PodInfo::new(third.clone())));
+        told(Change::Updated { old: third, new: Arc::new(ending) });
+        assert_eq!(cache.nomination("u"), "");
+        let next = tokio::time::timeout(Duration::from_millis(1), queue.next()).await;
+        assert!(next.is_err(), "a pod that ends takes no node");
     }
 }

@@ -13,9 +13,11 @@ use crate::{
     model::{NodeInfo, PodInfo, affinity::Selector},
 };
 
-/// Nodes that are looked at: a tenth of the cluster, but at least this many.
+/// Nodes to choose from: a tenth of the cluster, but at least this many.
 const MIN_CANDIDATES: usize = 100;
 const CANDIDATE_PERCENTAGE: usize = 10;
+/// Why a victim ends, as its condition says.
+pub(crate) const PREEMPTION: &str = "PreemptionByScheduler";
 
 /// What preemption found.
 #[derive(Debug)]
@@ -27,7 +29,9 @@ pub(crate) enum Preemption {
         /// Whom to remove.
         pods: Vec<Arc<PodInfo>>,
     },
-    /// Nothing helps; the text goes behind the message of the decision.
+    /// The pod may not make room, or not again yet; the text goes behind the message of the decision.
+    NotEligible(String),
+    /// Nothing helps; the same with the text.
     Useless(String),
 }
 
@@ -48,16 +52,20 @@ pub(crate) fn preempt(
     nominated: &Nominated,
     budgets: &[Arc<PodDisruptionBudget>],
 ) -> Preemption {
+    let not_eligible = |why: &str| Preemption::NotEligible(format!("preemption: not eligible due to {why}"));
     if !pod.may_preempt {
-        return useless("not eligible due to preemptionPolicy=Never.");
+        return not_eligible("preemptionPolicy=Never.");
     }
-    if waits_for_victims(pod, snapshot) {
-        return useless("not eligible due to a terminating pod on the nominated node.");
+    if waits_for_victims(pod, snapshot, unfit) {
+        return not_eligible("a terminating pod on the nominated node.");
     }
     let limit = (snapshot.len() * CANDIDATE_PERCENTAGE / 100).max(MIN_CANDIDATES);
     let mut candidates = Vec::new();
     let mut rejections = Vec::new();
-    for name in unfit.resolvable().take(limit) {
+    for name in unfit.resolvable() {
+        if candidates.len() == limit {
+            break;
+        }
         let Some(node) = snapshot.node(name) else { continue };
         match candidate(profile, pod, snapshot, node, nominated, budgets) {
             Ok(candidate) => candidates.push(candidate),
@@ -65,13 +73,9 @@ pub(crate) fn preempt(
         }
     }
     let Some(best) = candidates.into_iter().min_by_key(rank) else {
-        return useless(&explanation(unfit, &rejections));
+        return Preemption::Useless(format!("preemption: {}", explanation(unfit, &rejections)));
     };
     Preemption::Victims { node: best.node, pods: best.victims }
-}
-
-fn useless(text: &str) -> Preemption {
-    Preemption::Useless(format!("preemption: {text}"))
 }
 
 fn explanation(unfit: &Unfit, rejections: &[Rejection]) -> String {
@@ -81,10 +85,20 @@ fn explanation(unfit: &Unfit, rejections: &[Rejection]) -> String {
     format!("0/{} nodes are available: {}.", unfit.all_nodes, histogram(all, 0))
 }
 
-/// The pod made room once and its victims are still ending.
-fn waits_for_victims(pod: &PodInfo, snapshot: &Snapshot) -> bool {
+/// The pod made room once and its victims are still ending, on a node that can still become right.
+fn waits_for_victims(pod: &PodInfo, snapshot: &Snapshot, unfit: &Unfit) -> bool {
+    if unfit.nodes.get(&pod.nominated).is_some_and(|rejection| !rejection.resolvable) {
+        return false;
+    }
     let node = snapshot.node(&pod.nominated);
-    node.is_some_and(|n| n.pods.iter().any(|p| p.terminating && p.priority < pod.priority))
+    node.is_some_and(|n| n.pods.iter().any(|p| p.priority < pod.priority && ends_by_preemption(p)))
+}
+
+fn ends_by_preemption(pod: &PodInfo) -> bool {
+    let conditions = pod.object.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let mut targets = conditions.into_iter().flatten().filter(|condition| condition.type_ == "DisruptionTarget");
+    let is_ours = |reason: Option<&str>| reason == Some(PREEMPTION);
+    pod.terminating && targets.next().is_some_and(|it| it.status == "True" && is_ours(it.reason.as_deref()))
 }
 
 /// Removes every less important pod, then brings back as many as fit, the protected and important ones first.
@@ -145,7 +159,7 @@ fn split_protected(
         budgets.iter().map(|b| b.status.as_ref().and_then(|s| s.disruptions_allowed).unwrap_or(0)).collect();
     pods.into_iter().partition(|pod| {
         let mut protected = false;
-        for (_, allowed) in budgets.iter().zip(&mut allowed).filter(|(b, _)| covers(b, pod)) {
+        for (_, allowed) in budgets.iter().zip(&mut allowed).filter(|(b, _)| covers(b, pod) && !is_counted(b, pod)) {
             *allowed -= 1;
             protected |= *allowed < 0;
         }
@@ -153,10 +167,21 @@ fn split_protected(
     })
 }
 
+/// A budget that selects everything protects nothing here, as upstream has it.
 fn covers(budget: &PodDisruptionBudget, pod: &PodInfo) -> bool {
     let same_namespace = budget.metadata.namespace.as_deref() == Some(&pod.key.namespace);
     let selector = budget.spec.as_ref().and_then(|s| s.selector.as_ref());
-    same_namespace && !pod.labels.is_empty() && Selector::new(selector).matches(&pod.labels)
+    let is_narrow = selector.is_some_and(|selector| {
+        let labels = selector.match_labels.as_ref().is_some_and(|labels| !labels.is_empty());
+        labels || selector.match_expressions.as_ref().is_some_and(|expressions| !expressions.is_empty())
+    });
+    same_namespace && is_narrow && !pod.labels.is_empty() && Selector::new(selector).matches(&pod.labels)
+}
+
+/// Its eviction is one of those that the budget has counted.
+fn is_counted(budget: &PodDisruptionBudget, pod: &PodInfo) -> bool {
+    let counted = budget.status.as_ref().and_then(|status| status.disrupted_pods.as_ref());
+    counted.is_some_and(|counted| counted.contains_key(&pod.key.name))
 }
 
 /// Fewest protected victims, then the least important highest victim, the smallest sum, the fewest, the latest start.

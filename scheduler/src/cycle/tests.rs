@@ -54,7 +54,7 @@ fn outcome(nodes: Vec<Value>, pods: Vec<Value>, new: Value) -> String {
     match decide(&profile, &pod, &snapshot, &Nominated::new(), &mut Cursor::default()) {
         Ok(node) => node,
         Err(unfit) => match preempt(&profile, &pod, &snapshot, &unfit, &Nominated::new(), &[]) {
-            Preemption::Useless(why) => unfit.message(&why),
+            Preemption::Useless(why) | Preemption::NotEligible(why) => unfit.message(&why),
             Preemption::Victims { node, pods } => {
                 let names: Vec<&str> = pods.iter().map(|p| p.key.name.as_str()).collect();
                 format!("{node} without {}", names.join(", "))
@@ -162,6 +162,41 @@ fn less_important_pods_make_room() {
     let never = json!({"preemptionPolicy": "Never", "priority": 5});
     let text = outcome(nodes(), pods(), pod("new", "", never));
     assert!(text.ends_with("preemption: not eligible due to preemptionPolicy=Never."), "{text}");
+}
+
+#[test]
+fn room_is_looked_for_until_some_is_found() {
+    let full = |priority: i32| json!({"priority": priority, "containers": [{"name": "c", "resources": {"requests": {"cpu": "4"}}}]});
+    let name = |number: usize| format!("n{number:03}");
+    let nodes = (0..130).map(|number| node(&name(number), json!({}))).collect();
+    let priority = |number: usize| if number == 120 { 0 } else { 10 };
+    let pods = (0..130).map(|number| pod(&format!("p{number}"), &name(number), full(priority(number)))).collect();
+    assert_eq!(outcome(nodes, pods, pod("new", "", full(5))), "n120 without p120");
+}
+
+#[test]
+fn victims_that_end_are_waited_for() {
+    let full = |priority: i32| json!({"priority": priority, "containers": [{"name": "c", "resources": {"requests": {"cpu": "4"}}}]});
+    let ending = |conditions: Value| {
+        let mut pod = pod("low", "a", full(0));
+        pod["metadata"]["deletionTimestamp"] = json!("2024-01-01T00:00:00Z");
+        pod["status"] = json!({"conditions": conditions});
+        pod
+    };
+    let preempted = json!([{"type": "DisruptionTarget", "status": "True", "reason": PREEMPTION}]);
+    let mut waiting = pod("new", "", full(5));
+    waiting["status"] = json!({"nominatedNodeName": "a"});
+    let nodes = || vec![node("a", json!({}))];
+    let text = outcome(nodes(), vec![ending(preempted.clone())], waiting.clone());
+    assert!(text.ends_with("preemption: not eligible due to a terminating pod on the nominated node."), "{text}");
+    assert_eq!(
+        outcome(nodes(), vec![ending(json!([]))], waiting.clone()),
+        "a without low",
+        "it ends for another reason"
+    );
+    let cordoned = vec![node("a", json!({"spec": {"unschedulable": true}})), node("b", json!({}))];
+    let pods = vec![ending(preempted), pod("other", "b", full(0))];
+    assert_eq!(outcome(cordoned, pods, waiting), "b without other", "there it will never be right");
 }
 
 #[test]

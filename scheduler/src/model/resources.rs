@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use api::quantity::Quantity;
 use k8s_openapi::{
-    api::core::v1::{Container, PodSpec},
+    api::core::v1::{Container, ContainerStatus, Pod, PodSpec},
     apimachinery::pkg::api::resource::Quantity as Text,
 };
 
@@ -90,10 +90,62 @@ impl Resources {
 /// What a pod asks for: the larger of its containers together and each init container with the sidecars before it,
 /// or what the pod as a whole asks for, plus the overhead of its runtime class. `for_scoring` counts a container that
 /// asks for no CPU or memory with a little.
-pub(crate) fn requests(spec: &PodSpec, for_scoring: bool) -> Resources {
+///
+/// While a pod is being resized that is the most of what it is to have, what its node has set aside and what it has; a
+/// size that its node cannot give it does not count.
+pub(crate) fn requests(pod: &Pod, for_scoring: bool) -> Resources {
+    let empty = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&empty);
+    let is_hopeless = is_infeasible(pod);
+    let mut total = Resources::default();
+    for state in [State::Wanted, State::Allocated, State::Actual] {
+        if !(is_hopeless && state == State::Wanted) {
+            total.max(&containers(pod, spec, state, is_hopeless, for_scoring));
+        }
+    }
+    let whole = spec.resources.as_ref().and_then(|r| r.requests.as_ref());
+    override_with(&mut total, &Resources::of(whole.into_iter().flatten()));
+    total.add(&Resources::of(spec.overhead.iter().flatten()));
+    total
+}
+
+/// Of what is looked at in a pod.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// What its spec says.
+    Wanted,
+    /// What its node has set aside.
+    Allocated,
+    /// What its containers have.
+    Actual,
+}
+
+/// The node can never give the pod the size that its spec says.
+fn is_infeasible(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    let mut pending = conditions.filter(|condition| condition.type_ == "PodResizePending");
+    pending.next().is_some_and(|condition| condition.reason.as_deref() == Some("Infeasible"))
+}
+
+fn status_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
+    let status = pod.status.as_ref()?;
+    let mut all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    all.find(|status| status.name == container)
+}
+
+/// What one container asks for.
+fn of_container(pod: &Pod, container: &Container, state: State, is_hopeless: bool) -> Resources {
+    let status = status_of(pod, &container.name).filter(|_| state != State::Wanted);
+    let allocated = status.and_then(|status| status.allocated_resources.as_ref());
+    let actual = status.and_then(|status| status.resources.as_ref()?.requests.as_ref());
+    let wanted = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+    let told = if state == State::Actual { actual.or(allocated) } else { allocated };
+    Resources::of(told.or(wanted.filter(|_| !is_hopeless)).into_iter().flatten())
+}
+
+fn containers(pod: &Pod, spec: &PodSpec, state: State, is_hopeless: bool, for_scoring: bool) -> Resources {
     let of = |container: &Container| {
-        let list = container.resources.as_ref().and_then(|r| r.requests.as_ref());
-        let asked = Resources::of(list.into_iter().flatten());
+        let asked = of_container(pod, container, state, is_hopeless);
         if for_scoring { asked.with_defaults() } else { asked }
     };
     let mut sidecars = Resources::default();
@@ -109,9 +161,6 @@ pub(crate) fn requests(spec: &PodSpec, for_scoring: bool) -> Resources {
     let mut total = sidecars;
     spec.containers.iter().for_each(|c| total.add(&of(c)));
     total.max(&starting);
-    let whole = spec.resources.as_ref().and_then(|r| r.requests.as_ref());
-    override_with(&mut total, &Resources::of(whole.into_iter().flatten()));
-    total.add(&Resources::of(spec.overhead.iter().flatten()));
     total
 }
 
@@ -149,8 +198,35 @@ mod tests {
             (json!({"containers": [container("1", None)], "resources": {"requests": {"cpu": "2"}}}), 2000),
         ];
         for (spec, expected) in cases {
-            let parsed: PodSpec = serde_json::from_value(spec.clone()).unwrap();
+            let parsed: Pod = serde_json::from_value(json!({"spec": spec})).unwrap();
             assert_eq!(requests(&parsed, false).milli_cpu, expected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_is_resized_has_what_it_still_has_and_not_what_it_cannot_get() {
+        let pod = |wanted: &str, allocated: &str, actual: &str, reason: Option<&str>| -> Pod {
+            let conditions: Vec<_> = reason
+                .iter()
+                .map(|reason| json!({"type": "PodResizePending", "status": "True", "reason": reason}))
+                .collect();
+            let status = json!({"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "allocatedResources": {"cpu": allocated}, "resources": {"requests": {"cpu": actual}}});
+            let pod = json!({
+                "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": wanted}}}]},
+                "status": {"containerStatuses": [status], "conditions": conditions},
+            });
+            serde_json::from_value(pod).unwrap()
+        };
+        for (wanted, allocated, actual, reason, expected) in [
+            ("1", "1", "1", None, 1000),
+            ("3", "1", "1", Some("Deferred"), 3000),
+            ("100", "1", "2", Some("Infeasible"), 2000),
+            ("1", "3", "3", None, 3000),
+            ("1", "1", "3", None, 3000),
+        ] {
+            let pod = pod(wanted, allocated, actual, reason);
+            assert_eq!(requests(&pod, false).milli_cpu, expected, "{wanted} {allocated} {actual} {reason:?}");
         }
     }
 }

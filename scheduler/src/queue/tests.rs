@@ -29,7 +29,8 @@ async fn important_pods_come_first_then_the_first_come() {
     for (name, priority) in [("a", 0), ("b", 5), ("c", 0)] {
         queue.set(pod(name, priority));
     }
-    queue.remove(&Key::new("default", "c"));
+    queue.remove(&Key::new("default", "c"), "another");
+    queue.remove(&Key::new("default", "c"), "c");
     queue.set(pod("d", 0));
     let order = [next(&queue).await, next(&queue).await, next(&queue).await, next(&queue).await];
     assert_eq!(order, [Some("b".to_owned()), Some("a".to_owned()), Some("d".to_owned()), None]);
@@ -84,6 +85,30 @@ async fn what_happens_during_a_decision_is_not_missed() {
     queue.unschedulable(&waiting, Events::of(&[ClusterEvent::AssignedPodDelete]));
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(next(&queue).await.as_deref(), Some("a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_decision_is_about_the_pod_as_it_is() {
+    let queue = queue();
+    queue.set(pod("a", 0));
+    let waiting = queue.next().await;
+    queue.unschedulable(&waiting, Events::default());
+    let noted = Arc::new(PodInfo { nominated: "n".to_owned(), ..(*pod("a", 0)).clone() });
+    queue.note(noted);
+    assert_eq!(next(&queue).await, None, "it is no reason for a turn");
+    queue.try_again(&waiting.pod);
+    assert_eq!(queue.next().await.pod.nominated, "n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_pod_of_the_same_name_keeps_its_turn() {
+    let queue = queue();
+    queue.set(pod("a", 0));
+    let old = queue.next().await;
+    let new = Arc::new(PodInfo { uid: "new".to_owned(), ..(*pod("a", 0)).clone() });
+    queue.set(new);
+    queue.remove(&old.pod.key, &old.pod.uid);
+    assert_eq!(queue.next().await.pod.uid, "new");
 }
 
 #[tokio::test(start_paused = true)]

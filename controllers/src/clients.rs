@@ -4,13 +4,10 @@ mod token;
 
 use std::sync::Arc;
 
-use kube::{Client, Config, client::ClientBuilder};
-use tower::{buffer::BufferLayer, filter::AsyncFilterLayer};
+use kube::{Client, Config, client::Body};
+use tower::BoxError;
 
 use self::token::Tokens;
-
-/// Requests of one controller that wait for its token.
-const WAITING: usize = 1024;
 
 /// Makes the clients of the controller manager.
 pub trait Clients: Send + Sync {
@@ -35,8 +32,8 @@ impl Clients for Client {
 /// Each controller has the tokens of its own service account, which is made when it is missing, as upstream with
 /// `--use-service-account-credentials`. The process must be allowed to request them.
 pub struct ServiceAccounts {
-    /// How to reach the API, without credentials.
-    anonymous: Config,
+    /// How to reach the API, without credentials: the connections of all controllers.
+    anonymous: Client,
     process: Client,
 }
 
@@ -46,10 +43,10 @@ impl ServiceAccounts {
     /// # Errors
     /// When no client can be made of it.
     pub fn new(config: Config) -> kube::Result<Self> {
-        let process = Client::try_from(config.clone())?;
+        let process = reconcile::connect(config.clone())?;
         let mut anonymous = config;
         anonymous.auth_info = kube::config::AuthInfo::default();
-        Ok(Self { anonymous, process })
+        Ok(Self { anonymous: reconcile::connect(anonymous)?, process })
     }
 }
 
@@ -60,12 +57,11 @@ impl Clients for ServiceAccounts {
 
     fn of(&self, controller: &str) -> Client {
         let tokens = Arc::new(Tokens::new(self.process.clone(), controller));
-        let authorize = move |request| {
-            let tokens = tokens.clone();
-            async move { tokens.authorize(request).await }
+        let anonymous = self.anonymous.clone();
+        let send = move |request: http::Request<Body>| {
+            let (tokens, anonymous) = (tokens.clone(), anonymous.clone());
+            async move { Ok::<_, BoxError>(anonymous.send(tokens.authorize(request).await?).await?) }
         };
-        let builder = ClientBuilder::try_from(self.anonymous.clone());
-        let builder = builder.expect("the same configuration made the process's client");
-        builder.with_layer(&BufferLayer::new(WAITING)).with_layer(&AsyncFilterLayer::new(authorize)).build()
+        Client::new(tower::service_fn(send), self.process.default_namespace())
     }
 }

@@ -33,5 +33,5 @@ pub(crate) async fn from_document(document: serde_json::Value) -> Result<kube::C
 
 /// A client of a configuration.
 pub(crate) fn connect(config: kube::Config) -> Result<kube::Client> {
-    kube::Client::try_from(config).context("cannot make an API client")
+    reconcile::connect(config).context("cannot make an API client")
 }

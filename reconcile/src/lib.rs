@@ -8,6 +8,7 @@
 //!                  \-> Index        \-> Expectations
 //! ```
 
+mod client;
 mod expectations;
 mod index;
 mod informer;
@@ -17,6 +18,7 @@ mod queue;
 mod recorder;
 mod workers;
 
+pub use client::connect;
 pub use expectations::Expectations;
 pub use index::Index;
 pub use informer::{Change, Feed, Informer, Informers, Object, Owned};

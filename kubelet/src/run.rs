@@ -40,8 +40,13 @@ pub async fn run(config: Config, client: kube::Client, drain: daemon::Drain) -> 
 /// The runtime may be starting beside this program: wait for it.
 async fn connect(config: &Config) -> Arc<dyn Runtime> {
     loop {
-        match Containerd::connect(&config.runtime_socket, &config.exec_dir).await {
-            Ok(runtime) if runtime.version().await.is_ok() => return Arc::new(runtime),
+        match Containerd::connect(&config.runtime_socket, &config.exec_dir, daemon::clock::now).await {
+            Ok(runtime) if runtime.version().await.is_ok() => {
+                if let Err(error) = runtime.forget_unfinished().await {
+                    tracing::warn!(%error, "cannot let go of what an earlier run left unfinished");
+                }
+                return Arc::new(runtime);
+            }
             Ok(_) => tracing::debug!("the container runtime does not answer yet"),
             Err(error) => tracing::debug!(%error, "the container runtime is not there yet"),
         }

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use jiff::Timestamp;
 use k8s_cri::v1::image_service_client::ImageServiceClient;
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use tonic::transport::Channel;
 
+use super::lease::{self, Purpose};
 use super::{attach, events, exec, import, volume};
 use crate::{AttachRequest, Error, Event, ExecRequest, Process, Runtime, v1};
 
@@ -33,15 +35,16 @@ pub struct Containerd {
     images: ImageServiceClient<Channel>,
     /// Where the named pipes of exec'ed processes are made.
     pipes: PathBuf,
+    clock: fn() -> Timestamp,
 }
 
 impl Containerd {
     /// Connects to the socket at `socket`. `pipes` is a directory, made when needed, that containerd's
-    /// shims can reach under the same path.
+    /// shims can reach under the same path. `clock` tells the time.
     ///
     /// # Errors
     /// When nothing answers at the socket.
-    pub async fn connect(socket: &Path, pipes: &Path) -> Result<Self, Error> {
+    pub async fn connect(socket: &Path, pipes: &Path, clock: fn() -> Timestamp) -> Result<Self, Error> {
         let channel = containerd_client::connect(socket)
             .await
             .map_err(|source| Error::Connect { endpoint: socket.display().to_string(), source })?;
@@ -50,7 +53,21 @@ impl Containerd {
             images: ImageServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             channel,
             pipes: pipes.to_owned(),
+            clock,
         })
+    }
+
+    /// Lets go of what was kept for images that were being laid out when an earlier node agent ended. To be called before
+    /// the first [`Runtime::mount_image`] of this one.
+    ///
+    /// # Errors
+    /// The runtime's own.
+    pub async fn forget_unfinished(&self) -> Result<(), Error> {
+        lease::delete_all(self, Purpose::Unpack).await
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
     }
 
     pub(crate) fn channel(&self) -> Channel {

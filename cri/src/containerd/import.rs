@@ -11,7 +11,7 @@ use tonic::Code;
 
 use super::archive::{self, Contents, Image, normalize};
 use super::content::Store;
-use super::lease::Lease;
+use super::lease::{Lease, Purpose};
 use super::{Containerd, namespaced};
 use crate::{Error, Runtime};
 
@@ -24,7 +24,7 @@ pub(super) async fn import(containerd: &Containerd, path: &Path, name: Option<&s
     let contents = tokio::task::spawn_blocking(move || archive::open(&owned))
         .await
         .map_err(|join| Error::Archive(join.to_string()))??;
-    let lease = Lease::create(containerd, "import").await?;
+    let lease = Lease::create(containerd, Purpose::Import).await?;
     let outcome = store(containerd, path, name, &contents, &lease).await;
     lease.delete(containerd).await;
     outcome

@@ -16,7 +16,7 @@ use tonic::transport::Channel;
 
 use super::archive::{array, digest_of, is_index, text};
 use super::content::Store;
-use super::lease::Lease;
+use super::lease::{Lease, Purpose};
 use super::{Containerd, namespaced};
 use crate::Error;
 
@@ -31,7 +31,7 @@ pub(super) struct Image {
 
 /// Makes the snapshots of all layers that are missing.
 pub(super) async fn unpack(containerd: &Containerd, image: &Image, snapshotter: &str) -> Result<(), Error> {
-    let lease = Lease::create(containerd, "unpack").await?;
+    let lease = Lease::create(containerd, Purpose::Unpack).await?;
     let mut work = Unpack {
         store: Store::new(containerd.channel(), lease.clone()),
         snapshots: SnapshotsClient::new(containerd.channel()),

@@ -6,10 +6,13 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use containerd_client::services::v1::leases_client::LeasesClient;
 use containerd_client::services::v1::snapshots::ListSnapshotsRequest;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
+use containerd_client::services::v1::{CreateRequest, DeleteRequest, ListRequest};
 use cri::containerd::{Settings, Snapshotter, choose_snapshotter, command, config_toml, oom_score_is_restricted};
 use cri::{Containerd, Runtime as _};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -55,9 +58,13 @@ fn start(root: &Path) -> (Running, Settings) {
 }
 
 async fn connect(settings: &Settings, root: &Path) -> Containerd {
+    connect_at(settings, root, Timestamp::now).await
+}
+
+async fn connect_at(settings: &Settings, root: &Path, clock: fn() -> Timestamp) -> Containerd {
     let wait = async {
         loop {
-            if let Ok(containerd) = Containerd::connect(&settings.socket, &root.join("pipes")).await
+            if let Ok(containerd) = Containerd::connect(&settings.socket, &root.join("pipes"), clock).await
                 && containerd.status().await.is_ok()
             {
                 return containerd;
@@ -99,11 +106,17 @@ fn image(path: &Path) {
     std::fs::write(path, tar(&files)).unwrap();
 }
 
+fn namespaced<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert("containerd-namespace", "k8s.io".parse().unwrap());
+    request
+}
+
+/// All snapshots that are no layers of images.
 async fn views(containerd: &Settings) -> Vec<String> {
     let channel = containerd_client::connect(&containerd.socket).await.unwrap();
     let snapshotter = containerd.snapshotter.name().to_owned();
-    let mut request = tonic::Request::new(ListSnapshotsRequest { snapshotter, filters: Vec::new() });
-    request.metadata_mut().insert("containerd-namespace", "k8s.io".parse().unwrap());
+    let request = namespaced(ListSnapshotsRequest { snapshotter, filters: Vec::new() });
     let mut listed = SnapshotsClient::new(channel).list(request).await.unwrap().into_inner();
     let mut names = Vec::new();
     while let Some(part) = listed.message().await.unwrap() {
@@ -152,5 +165,87 @@ async fn imported() {
     nix::mount::umount(&root.join("two/volume")).unwrap();
     containerd.forget_image_mounts("two").await.unwrap();
     assert!(views(&settings).await.is_empty());
+    drop(running);
+}
+
+#[test]
+fn an_image_that_is_left_half_laid_out_is_collected() {
+    inside("left_half");
+}
+
+struct Leases(LeasesClient<tonic::transport::Channel>);
+
+impl Leases {
+    async fn of(settings: &Settings) -> Self {
+        Self(LeasesClient::new(containerd_client::connect(&settings.socket).await.unwrap()))
+    }
+
+    async fn names(&mut self) -> Vec<String> {
+        let listed = self.0.list(namespaced(ListRequest::default())).await.unwrap().into_inner().leases;
+        listed.into_iter().map(|lease| lease.id).collect()
+    }
+
+    /// Ends when containerd has collected what nothing holds.
+    async fn collect(&mut self) {
+        let id = "collect".to_owned();
+        self.0.create(namespaced(CreateRequest { id: id.clone(), ..CreateRequest::default() })).await.unwrap();
+        self.0.delete(namespaced(DeleteRequest { id, sync: true })).await.unwrap();
+    }
+
+    async fn until_nothing_is_left(&mut self, settings: &Settings) {
+        let wait = async {
+            // What was asked of containerd before it was interrupted may still be on its way.
+            while !self.names().await.is_empty() || !views(settings).await.is_empty() {
+                self.collect().await;
+            }
+        };
+        let ended = tokio::time::timeout(DEADLINE, wait).await;
+        assert!(ended.is_ok(), "{:?} {:?}", self.names().await, views(settings).await);
+    }
+
+    /// Lets go of a mount as soon as there is something to lay out for it.
+    async fn interrupt(&mut self, containerd: &Containerd, image: &str, target: &Path) {
+        let mount = containerd.mount_image(image, "owner", target);
+        let begun = async {
+            while self.names().await.is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            mounted = mount => panic!("too fast to be interrupted: {mounted:?}"),
+            () = begun => {}
+        }
+    }
+}
+
+fn two_days_ago() -> Timestamp {
+    Timestamp::now() - SignedDuration::from_hours(48)
+}
+
+#[tokio::test]
+#[ignore = "runs inside of another test's namespaces"]
+async fn left_half() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let (running, settings) = start(root);
+    let containerd = connect(&settings, root).await;
+    image(&root.join("image.tar"));
+    containerd.import_image(&root.join("image.tar"), None).await.unwrap();
+    let known = containerd.image_status("data:1").await.unwrap().unwrap().id;
+    let target = root.join("volume");
+    std::fs::create_dir_all(&target).unwrap();
+    let mut leases = Leases::of(&settings).await;
+
+    leases.interrupt(&containerd, &known, &target).await;
+    leases.collect().await;
+    let names = leases.names().await;
+    assert!(matches!(names.as_slice(), [name] if name.starts_with("ironclad-unpack-")), "it still holds: {names:?}");
+    containerd.forget_unfinished().await.unwrap();
+    leases.until_nothing_is_left(&settings).await;
+
+    // Nobody lets go of this one: it ends by itself.
+    let earlier = connect_at(&settings, root, two_days_ago).await;
+    leases.interrupt(&earlier, &known, &target).await;
+    leases.until_nothing_is_left(&settings).await;
     drop(running);
 }

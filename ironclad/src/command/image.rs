@@ -45,7 +45,7 @@ pub(super) async fn run(command: Command) -> Result<()> {
 }
 
 async fn import(socket: &Path, file: &Path) -> Result<()> {
-    let runtime = Containerd::connect(socket, Path::new("/run/ironclad/exec")).await?;
+    let runtime = Containerd::connect(socket, Path::new("/run/ironclad/exec"), daemon::clock::now).await?;
     for name in node::images::import(&runtime, file).await? {
         println!("{name}");
     }

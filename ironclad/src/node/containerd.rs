@@ -52,7 +52,7 @@ impl Runtime {
     pub(crate) async fn ready(&self) -> Result<Containerd> {
         let connect = async {
             loop {
-                match Containerd::connect(&self.socket, Path::new(PIPES)).await {
+                match Containerd::connect(&self.socket, Path::new(PIPES), daemon::clock::now).await {
                     Ok(runtime) if cri::Runtime::version(&runtime).await.is_ok() => return runtime,
                     _ => tokio::time::sleep(READY_POLL).await,
                 }

@@ -11,6 +11,7 @@ mod admit;
 pub(crate) mod collect;
 mod hooks;
 mod kill;
+mod news;
 mod resize;
 mod start;
 
@@ -24,6 +25,7 @@ use reconcile::EventType;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use self::news::News;
 use crate::events::Events;
 use crate::kubelet::Kubelet;
 use crate::observe;
@@ -69,8 +71,8 @@ pub(crate) struct Worker {
     uid: String,
     stage: Stage,
     view: Arc<Mutex<View>>,
-    /// Brings the next turn at once.
-    wake: Arc<Notify>,
+    /// Tells of changes of what the pod refers to.
+    news_bell: Arc<Notify>,
     /// The last status made here.
     status: PodStatus,
     waiting: HashMap<String, WaitingReason>,
@@ -96,12 +98,13 @@ pub(crate) async fn run(
     view: Arc<Mutex<View>>,
 ) {
     let status = view.lock().status.clone();
+    let mut news = News::new();
     let mut worker = Worker {
         kubelet,
         uid,
         stage: Stage::Running,
         view,
-        wake: wake.clone(),
+        news_bell: news.bell().clone(),
         status,
         waiting: HashMap::new(),
         verdict: None,
@@ -130,6 +133,7 @@ pub(crate) async fn run(
         tokio::select! {
             changed = desired.changed() => if changed.is_err() { return },
             () = wake.notified() => {}
+            () = news.come() => {}
             () = tokio::time::sleep_until(Instant::now() + delay) => {}
         }
     }
@@ -260,7 +264,7 @@ impl Worker {
 
     /// Everything a pod needs before its containers, then the containers.
     async fn bring_up(&mut self, pod: &Arc<Pod>, observed: PodObserved) -> Result<Next, Duration> {
-        self.kubelet.objects.refer(pod, &self.wake);
+        self.kubelet.objects.refer(pod, &self.news_bell);
         if !pod::is_host_network(pod)
             && let Some(problem) = self.kubelet.runtime_state.network_problem()
         {

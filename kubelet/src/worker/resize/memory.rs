@@ -56,13 +56,17 @@ impl Decrease {
             }
             _ => {}
         }
-        for (name, usage) in &usage.containers {
+        for (name, own) in &usage.containers {
             let Some(limit) = self.containers.get(name).copied() else { continue };
-            match usage {
+            match own {
                 None => reasons.push(format!("missing container {name:?} memory usage")),
-                Some(usage) if reaches(*usage, limit) => reasons.push(format!(
-                    "attempting to set container {name:?} memory limit ({limit}) below current usage ({usage})"
-                )),
+                Some(own) if reaches(*own, limit) => {
+                    // Upstream shows what the whole pod uses.
+                    let shown = usage.pod.unwrap_or(*own);
+                    reasons.push(format!(
+                        "attempting to set container {name:?} memory limit ({limit}) below current usage ({shown})"
+                    ));
+                }
                 Some(_) => {}
             }
         }
@@ -109,12 +113,14 @@ mod tests {
         let decrease = Decrease { pod: Some(20), containers: [("c".to_owned(), 10)].into() };
         let usage = |pod, container: Option<u64>| Usage { pod, containers: [("c".to_owned(), container)].into() };
         let pod = "attempting to set pod memory limit (20) below current usage (20)";
-        let container = "attempting to set container \"c\" memory limit (10) below current usage (11)";
+        let container =
+            |shown: u64| format!("attempting to set container \"c\" memory limit (10) below current usage ({shown})");
         for (usage, expected) in [
             (usage(Some(19), Some(9)), None),
             (usage(Some(20), Some(9)), Some(pod.to_owned())),
-            (usage(Some(19), Some(11)), Some(container.to_owned())),
-            (usage(Some(20), Some(11)), Some(format!("[{pod}, {container}]"))),
+            (usage(Some(19), Some(11)), Some(container(19))),
+            (usage(Some(20), Some(11)), Some(format!("[{pod}, {}]", container(20)))),
+            (usage(None, Some(11)), Some(format!("[missing pod memory usage, {}]", container(11)))),
             (usage(None, Some(9)), Some("missing pod memory usage".into())),
             (usage(Some(1), None), Some("missing container \"c\" memory usage".into())),
             (Usage { pod: Some(1), containers: [("d".to_owned(), Some(99))].into() }, None),

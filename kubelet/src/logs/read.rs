@@ -1,6 +1,8 @@
 //! Reading a container's log: from where, how much, and following it as it grows.
 
-use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +17,10 @@ const POLL: Duration = Duration::from_millis(50);
 const LOOKS_PER_QUESTION: u32 = 4;
 /// Longest line of the runtime, with its prefix.
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
+/// Read at a time when a log is read from its end.
+const BLOCK_BYTES: u64 = 64 * 1024;
+/// Enough to tell whether a line of the runtime is a piece: time, stream and tags.
+const HEAD_BYTES: usize = 256;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -79,35 +85,28 @@ where
     R: Future<Output = bool>,
 {
     let follow = options.follow;
-    let start = match options.tail_lines {
-        Some(lines) => tail_offset(&path, lines),
-        None => 0,
-    };
+    let start = options.tail_lines.map(|lines| tail_offset(&path, lines));
     let mut filter = Filter::new(options);
-    let mut offset = start;
-    let mut opened = inode(&path);
+    let mut reader = Reader { file: File::open(&path).ok(), offset: start.unwrap_or(0) };
     for look in 0_u32.. {
         // Asked before the rest is sent: what was written before the end is sent before the end.
         let ask = look % LOOKS_PER_QUESTION == 0;
         let running = follow && (!ask || is_running().await);
-        match deliver(&path, offset, &mut filter, &sender).await {
-            Some(next) => offset = next,
-            None => return,
-        }
-        if filter.is_exhausted() || !follow {
+        if reader.deliver(&mut filter, &sender).await.is_none() || filter.is_exhausted() || !follow {
             return;
         }
         if !running {
             // The runtime may still be writing down what the container said last.
             tokio::time::sleep(POLL).await;
-            let _ = deliver(&path, offset, &mut filter, &sender).await;
+            let _ = reader.deliver(&mut filter, &sender).await;
             return;
         }
-        let current = inode(&path);
-        if current.is_some() && current != opened {
-            // Rotated: the rest of the old file was sent above, as far as it was written.
-            opened = current;
-            offset = 0;
+        if let Some(next) = reader.successor(&path) {
+            // Rotated. The runtime has opened the new file: nothing more comes to the old one.
+            if reader.deliver(&mut filter, &sender).await.is_none() {
+                return;
+            }
+            reader = Reader { file: Some(next), offset: 0 };
             continue;
         }
         tokio::select! {
@@ -117,52 +116,109 @@ where
     }
 }
 
-fn inode(path: &Path) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata(path).ok().map(|metadata| metadata.ino())
+/// A log and how far it was read. The file stays the same when another one gets its name.
+struct Reader {
+    file: Option<File>,
+    offset: u64,
 }
 
-/// Sends complete lines from `offset`; returns where the next begins, none when nobody receives.
-async fn deliver(path: &Path, offset: u64, filter: &mut Filter, sender: &mpsc::Sender<Vec<u8>>) -> Option<u64> {
-    let Ok(mut file) = std::fs::File::open(path) else { return Some(offset) };
-    if file.metadata().is_ok_and(|metadata| metadata.len() <= offset) || file.seek(SeekFrom::Start(offset)).is_err() {
-        return Some(offset);
+impl Reader {
+    /// The file that has the log's name now, when it is another one.
+    fn successor(&self, path: &Path) -> Option<File> {
+        let inode = |file: &File| file.metadata().ok().map(|metadata| metadata.ino());
+        let now = File::open(path).ok()?;
+        let is_same = self.file.as_ref().and_then(inode) == inode(&now);
+        (!is_same).then_some(now)
     }
-    let mut reader = BufReader::new(file);
-    let mut at = offset;
-    let mut line = Vec::new();
-    while !filter.is_exhausted() {
-        line.clear();
-        let read = std::io::Read::take(&mut reader, MAX_LINE_BYTES).read_until(b'\n', &mut line).unwrap_or(0);
-        if read == 0 || line.last() != Some(&b'\n') {
-            break;
+
+    /// Sends complete lines from the offset on; none when nobody receives.
+    async fn deliver(&mut self, filter: &mut Filter, sender: &mpsc::Sender<Vec<u8>>) -> Option<()> {
+        let Some(mut file) = self.file.as_ref() else { return Some(()) };
+        let has_more = file.metadata().is_ok_and(|metadata| metadata.len() > self.offset);
+        if !has_more || file.seek(SeekFrom::Start(self.offset)).is_err() {
+            return Some(());
         }
-        at += read as u64;
-        line.pop();
-        let formatted = parse(&line).and_then(|parsed| filter.format(&parsed));
-        if let Some(bytes) = formatted.filter(|bytes| !bytes.is_empty()) {
-            sender.send(bytes).await.ok()?;
+        let mut reader = BufReader::new(file);
+        let mut line = Vec::new();
+        while !filter.is_exhausted() {
+            line.clear();
+            let read = std::io::Read::take(&mut reader, MAX_LINE_BYTES).read_until(b'\n', &mut line).unwrap_or(0);
+            if read == 0 || line.last() != Some(&b'\n') {
+                break;
+            }
+            self.offset += read as u64;
+            line.pop();
+            let formatted = parse(&line).and_then(|parsed| filter.format(&parsed));
+            if let Some(bytes) = formatted.filter(|bytes| !bytes.is_empty()) {
+                sender.send(bytes).await.ok()?;
+            }
         }
+        Some(())
     }
-    Some(at)
 }
 
-/// Where the last `lines` complete lines begin. Counts the container's lines, not the runtime's pieces of them.
+/// Where the last `lines` lines begin. Counts the container's lines, not the runtime's pieces of them. Reads from the
+/// end: between two rotations a log can get larger than this program's memory.
 fn tail_offset(path: &Path, lines: usize) -> u64 {
-    let Ok(content) = std::fs::read(path) else { return 0 };
-    let mut starts = Vec::new();
-    let mut at = 0;
-    let mut continues = false;
-    for piece in content.split_inclusive(|byte| *byte == b'\n') {
-        if !continues {
-            starts.push(at);
-        }
-        continues = parse(piece).is_some_and(|line| line.partial);
-        at += piece.len() as u64;
+    find_tail(path, lines).unwrap_or(0)
+}
+
+fn find_tail(path: &Path, lines: usize) -> io::Result<u64> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    if lines == 0 {
+        return Ok(length);
     }
-    match starts.len().checked_sub(lines) {
-        Some(skip) => starts.get(skip).copied().unwrap_or(at),
-        None => 0,
+    let mut pieces = Pieces { file, block: Vec::new(), block_at: length };
+    let mut start = pieces.start_before(length)?;
+    let mut found = 0;
+    while start > 0 {
+        let previous = pieces.start_before(start)?;
+        if !pieces.is_partial(previous)? {
+            found += 1;
+            if found == lines {
+                return Ok(start);
+            }
+        }
+        start = previous;
+    }
+    Ok(0)
+}
+
+/// The runtime's lines, from the last to the first.
+struct Pieces {
+    file: File,
+    block: Vec<u8>,
+    block_at: u64,
+}
+
+impl Pieces {
+    /// Where the piece begins that ends at `end`. Each `end` is below the one before.
+    fn start_before(&mut self, end: u64) -> io::Result<u64> {
+        // Its own line break does not count.
+        let mut below = end.saturating_sub(1);
+        loop {
+            let known = usize::try_from(below.saturating_sub(self.block_at)).unwrap_or(usize::MAX);
+            if let Some(at) = self.block[..known.min(self.block.len())].iter().rposition(|byte| *byte == b'\n') {
+                return Ok(self.block_at + at as u64 + 1);
+            }
+            below = below.min(self.block_at);
+            if below == 0 {
+                return Ok(0);
+            }
+            let size = below.min(BLOCK_BYTES);
+            self.block_at = below - size;
+            self.block.resize(usize::try_from(size).unwrap_or_default(), 0);
+            self.file.read_exact_at(&mut self.block, self.block_at)?;
+        }
+    }
+
+    /// The container's line goes on after the piece at `start`.
+    fn is_partial(&self, start: u64) -> io::Result<bool> {
+        let mut head = [0; HEAD_BYTES];
+        let read = self.file.read_at(&mut head, start)?;
+        let line = head[..read].split(|byte| *byte == b'\n').next().unwrap_or_default();
+        Ok(parse(line).is_some_and(|line| line.partial))
     }
 }
 
@@ -202,5 +258,45 @@ mod tests {
         ] {
             assert_eq!(read(options.clone()).await, expected, "{options:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_lost_when_a_followed_log_is_rotated() {
+        use std::io::Write as _;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log");
+        let line = |text: &str| format!("2026-01-01T00:00:01Z stdout F {text}\n");
+        let mut old = File::create(&path).unwrap();
+        old.write_all(line("a").as_bytes()).unwrap();
+        let (sender, mut receiver) = mpsc::channel(64);
+        let runs = std::sync::atomic::AtomicBool::new(true);
+        let is_running = || async { runs.load(std::sync::atomic::Ordering::SeqCst) };
+        let follow = send(path.clone(), Options { follow: true, ..Options::default() }, sender, is_running);
+        let reader = async {
+            let mut text = receiver.recv().await.unwrap();
+            std::fs::rename(&path, directory.path().join("0.log.old")).unwrap();
+            old.write_all(line("b").as_bytes()).unwrap();
+            std::fs::write(&path, line("c")).unwrap();
+            while let Some(bytes) = receiver.recv().await {
+                text.extend(bytes);
+                if text.ends_with(b"c\n") {
+                    runs.store(false, std::sync::atomic::Ordering::SeqCst);
+                }
+            }
+            String::from_utf8(text).unwrap()
+        };
+        assert_eq!(tokio::join!(follow, reader).1, "a\nb\nc\n");
+    }
+
+    #[test]
+    fn the_tail_of_a_log_beyond_memory() {
+        use std::io::Write as _;
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 40).unwrap();
+        file.seek(SeekFrom::End(0)).unwrap();
+        file.write_all(format!("\n{LOG}").as_bytes()).unwrap();
+        let at = |text: &str| (1 << 40) + 1 + LOG.find(text).unwrap() as u64;
+        assert_eq!(tail_offset(file.path(), 1), at("2026-01-01T00:00:03Z"));
+        assert_eq!(tail_offset(file.path(), 2), at("2026-01-01T00:00:02Z stdout P"), "a line in two pieces");
     }
 }

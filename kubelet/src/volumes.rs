@@ -172,12 +172,30 @@ pub(crate) async fn tear_down(kubelet: &Kubelet, uid: &str) -> std::io::Result<(
         mount::unmount_below(&directory)?;
         kubelet.runtime.forget_image_mounts(uid).await.map_err(std::io::Error::other)?;
     }
-    mount::unmount_all(&directory)
+    remove(directory).await
+}
+
+/// A volume may hold millions of files: who removes them must not hold up the node's heartbeat.
+async fn remove(directory: PathBuf) -> std::io::Result<()> {
+    let removed = tokio::task::spawn_blocking(move || mount::unmount_all(&directory)).await;
+    removed.map_err(std::io::Error::other)?
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn removal_holds_up_nobody() {
+        use futures::FutureExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let pod = directory.path().join("pod");
+        std::fs::create_dir_all(pod.join("volumes")).unwrap();
+        let mut removal = Box::pin(remove(pod.clone()));
+        assert!((&mut removal).now_or_never().is_none(), "others have their turn");
+        removal.await.unwrap();
+        assert!(!pod.exists());
+    }
 
     #[test]
     fn a_volume_that_fails_holds_up_no_other() {

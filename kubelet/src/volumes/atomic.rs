@@ -39,28 +39,50 @@ pub(super) fn write(target: &Path, files: &Files, group: Option<i64>) -> io::Res
     }
     std::fs::create_dir_all(target)?;
     std::fs::set_permissions(target, std::fs::Permissions::from_mode(0o777))?;
-    let old = std::fs::read_link(target.join(DATA)).ok().map(|link| target.join(link));
-    if old.as_deref().is_some_and(|old| holds(old, files)) {
-        // The last write may have been interrupted after its switch.
+    let now = std::fs::read_link(target.join(DATA)).ok();
+    // The last write may have been interrupted, or have failed half way. On a full disk each try would leave a version.
+    remove_versions(target, now.as_deref())?;
+    if now.as_deref().is_some_and(|now| holds(&target.join(now), files)) {
         return link_names(target, files);
     }
     let version = new_version(target)?;
+    let name = PathBuf::from(version.file_name().unwrap_or_default());
+    if let Err(error) = fill(&version, files, group).and_then(|()| switch(target, &name)) {
+        let _ = std::fs::remove_dir_all(version);
+        return Err(error);
+    }
+    link_names(target, files)?;
+    remove_versions(target, Some(&name))?;
+    ownership::set_group(target, group, true)
+}
+
+fn fill(version: &Path, files: &Files, group: Option<i64>) -> io::Result<()> {
     for (path, file) in files {
         write_file(&version.join(path), file, group)?;
     }
     if group.is_some() {
         // Before anybody can see it: who reads at the moment of the switch is let in.
-        ownership::set_group(&version, group, true)?;
+        ownership::set_group(version, group, true)?;
     }
-    let name = version.file_name().unwrap_or_default();
+    Ok(())
+}
+
+fn switch(target: &Path, name: &Path) -> io::Result<()> {
     let _ = std::fs::remove_file(target.join(DATA_NEW));
     symlink(name, target.join(DATA_NEW))?;
-    std::fs::rename(target.join(DATA_NEW), target.join(DATA))?;
-    link_names(target, files)?;
-    if let Some(old) = old {
-        std::fs::remove_dir_all(old)?;
+    std::fs::rename(target.join(DATA_NEW), target.join(DATA))
+}
+
+/// Removes all versions but the one that is in use.
+fn remove_versions(target: &Path, used: Option<&Path>) -> io::Result<()> {
+    for entry in std::fs::read_dir(target)? {
+        let entry = entry?;
+        let is_version = entry.file_name().to_string_lossy().starts_with("..") && entry.file_type()?.is_dir();
+        if is_version && Some(Path::new(&entry.file_name())) != used {
+            std::fs::remove_dir_all(entry.path())?;
+        }
     }
-    ownership::set_group(target, group, true)
+    Ok(())
 }
 
 fn new_version(target: &Path) -> io::Result<PathBuf> {
@@ -182,6 +204,28 @@ mod tests {
         symlink("..data/gone", target.join("gone")).unwrap();
         write(&target, &wanted, None).unwrap();
         assert_eq!(names(&target), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_write_that_fails_or_was_killed_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("v");
+        let versions = || {
+            let entries = std::fs::read_dir(&target).unwrap().map(Result::unwrap);
+            entries.filter(|entry| entry.file_type().unwrap().is_dir()).count()
+        };
+        let impossible = files(&[("a", "a file"), ("a/b", "in a file")]);
+        assert!(write(&target, &impossible, None).is_err());
+        assert_eq!(versions(), 0);
+        let wanted = files(&[("a", "1")]);
+        write(&target, &wanted, None).unwrap();
+        assert!(write(&target, &impossible, None).is_err());
+        assert_eq!(std::fs::read_to_string(target.join("a")).unwrap(), "1", "the old version stays");
+        std::fs::create_dir(target.join("..2026_01_02_03_04_05.6")).unwrap();
+        assert_eq!(versions(), 2);
+        write(&target, &wanted, None).unwrap();
+        assert_eq!(versions(), 1);
+        assert_eq!(std::fs::read_to_string(target.join("a")).unwrap(), "1");
     }
 
     #[test]

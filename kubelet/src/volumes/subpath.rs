@@ -85,7 +85,8 @@ fn bind(opened: &OwnedFd, place: &Place<'_>) -> std::io::Result<PathBuf> {
         std::fs::create_dir_all(&target)?;
     } else {
         let _ = std::fs::remove_dir(&target);
-        std::fs::write(&target, b"")?;
+        // Not truncated: should the earlier mount still be there after all, this is somebody's file.
+        std::fs::OpenOptions::new().append(true).create(true).open(&target)?;
     }
     let source = format!("/proc/self/fd/{}", opened.as_raw_fd());
     // Not what is mounted below: on a host whose mounts are shared, taking such copies down would take the originals
@@ -189,6 +190,10 @@ mod tests {
             // Another start finds a file where the directory was, and is given that.
             let again = prepare(&volume, "a/file", &place("c")).unwrap();
             assert_eq!((std::fs::read_to_string(&again).unwrap().as_str(), &again), ("text", &made));
+            // One more mount than was expected is still the volume's file.
+            mount(Some(&made), &made, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+            prepare(&volume, "a/file", &place("c")).unwrap();
+            assert_eq!(std::fs::read_to_string(volume.join("a/file")).unwrap(), "text");
             let fresh = prepare(&volume, "b/c", &place("d")).unwrap();
             std::fs::write(fresh.join("new"), "").unwrap();
             assert!(volume.join("b/c/new").exists());

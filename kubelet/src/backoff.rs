@@ -34,7 +34,8 @@ impl Backoffs {
     /// The delay that still runs at `now`, counted from `event`.
     pub(crate) fn pending(&self, key: &str, event: Timestamp, now: Timestamp) -> Option<Duration> {
         let entry = *self.entries.lock().get(key)?;
-        let runs = !self.expired(entry, event) && since(event, now) < entry.delay;
+        // A clock that was put back says nothing about delays: better none than one until it is as late again.
+        let runs = event <= now && !self.expired(entry, event) && since(event, now) < entry.delay;
         runs.then_some(entry.delay)
     }
 
@@ -42,7 +43,7 @@ impl Backoffs {
     pub(crate) fn pending_since_update(&self, key: &str, now: Timestamp) -> Option<Duration> {
         let entry = *self.entries.lock().get(key)?;
         let left = entry.delay.checked_sub(since(entry.updated, now))?;
-        (!left.is_zero() && !self.expired(entry, now)).then_some(left)
+        (!left.is_zero() && entry.updated <= now && !self.expired(entry, now)).then_some(left)
     }
 
     /// Doubles the delay; starts anew when the last event was long ago.
@@ -116,5 +117,15 @@ mod tests {
         assert_eq!(backoffs.pending("a", at(1000), at(1001)), Some(seconds(10)), "the old entry had expired");
         backoffs.forget("a");
         assert_eq!(backoffs.pending("a", at(1000), at(1001)), None);
+    }
+
+    #[test]
+    fn a_clock_that_was_put_back_keeps_nobody_waiting() {
+        let at = |seconds: i64| Timestamp::from_second(100_000 + seconds).unwrap();
+        let backoffs = Backoffs::new(Duration::from_secs(10), Duration::from_secs(300));
+        backoffs.next("a", at(0), at(0));
+        assert!(backoffs.pending("a", at(0), at(1)).is_some() && backoffs.pending_since_update("a", at(1)).is_some());
+        assert_eq!(backoffs.pending("a", at(0), at(-3600)), None);
+        assert_eq!(backoffs.pending_since_update("a", at(-3600)), None);
     }
 }

@@ -23,10 +23,15 @@ pub(super) async fn run(kubelet: Arc<Kubelet>) -> Result<(), std::convert::Infal
     let mut known: Option<Lease> = None;
     loop {
         let mut wait = interval;
-        match renew(&kubelet, &api, known.take()).await {
-            Ok(lease) => known = Some(lease),
-            Err(error) => {
+        // A request that gets no answer must not be the last one.
+        match tokio::time::timeout(interval, renew(&kubelet, &api, known.take())).await {
+            Ok(Ok(lease)) => known = Some(lease),
+            Ok(Err(error)) => {
                 tracing::warn!(%error, "cannot renew the node's lease");
+                wait = RETRY;
+            }
+            Err(_) => {
+                tracing::warn!("no answer to a renewal of the node's lease");
                 wait = RETRY;
             }
         }

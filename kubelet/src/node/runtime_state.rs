@@ -1,7 +1,7 @@
 //! Whether the runtime and its network are ready, asked again and again.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cri::v1::{RuntimeFeatures, RuntimeHandler, StatusResponse};
 use parking_lot::Mutex;
@@ -13,6 +13,9 @@ use crate::kubelet::Kubelet;
 /// While something is not ready, so that a node becomes ready soon after it is.
 const POLL_UNREADY: Duration = Duration::from_millis(250);
 const POLL: Duration = Duration::from_secs(5);
+/// So long a runtime may give no answer, as while it is restarted, before the node is said to be unready: its pods would
+/// lose their traffic, though they run. As upstream.
+const SILENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Problems {
@@ -96,10 +99,12 @@ impl RuntimeState {
 }
 
 pub(super) async fn run(kubelet: Arc<Kubelet>) -> Result<(), std::convert::Infallible> {
+    let mut last_answer = None;
     loop {
-        let problems = look(&kubelet).await;
-        let wait = if problems == Problems::default() { POLL } else { POLL_UNREADY };
-        if kubelet.runtime_state.set(problems) {
+        let looked = look(&kubelet).await;
+        let wait = if looked.as_ref() == Some(&Problems::default()) { POLL } else { POLL_UNREADY };
+        let known = kubelet.runtime_state.problems.lock().clone();
+        if kubelet.runtime_state.set(judge(looked, known, &mut last_answer, daemon::clock::monotonic())) {
             kubelet.pods.wake_all();
         }
         if !pause(&kubelet, wait).await {
@@ -108,17 +113,30 @@ pub(super) async fn run(kubelet: Arc<Kubelet>) -> Result<(), std::convert::Infal
     }
 }
 
-async fn look(kubelet: &Kubelet) -> Problems {
+/// What there is to tell after a look: what the runtime says, or, when it says nothing, what it said last.
+fn judge(looked: Option<Problems>, known: Problems, last_answer: &mut Option<Instant>, now: Instant) -> Problems {
+    match (looked, *last_answer) {
+        (Some(problems), _) => {
+            *last_answer = Some(now);
+            problems
+        }
+        (None, Some(last)) if now.saturating_duration_since(last) >= SILENCE => {
+            Problems { runtime: Some("container runtime is down".into()), ..known }
+        }
+        (None, _) => known,
+    }
+}
+
+/// None when there is no answer.
+async fn look(kubelet: &Kubelet) -> Option<Problems> {
     let status = match kubelet.runtime.status().await {
         Ok(answer) => {
             kubelet.runtime_state.learn(&answer);
             answer.status.unwrap_or_default()
         }
         Err(error) => {
-            return Problems {
-                runtime: Some(format!("container runtime is down: {error}")),
-                network: Some("container runtime is down".into()),
-            };
+            tracing::debug!(%error, "the container runtime does not tell its state");
+            return None;
         }
     };
     let problem = |kind: &str, title: &str| match status.conditions.iter().find(|c| c.r#type == kind) {
@@ -126,10 +144,10 @@ async fn look(kubelet: &Kubelet) -> Problems {
         Some(c) => Some(format!("{title} not ready: {kind}=false reason:{} message:{}", c.reason, c.message)),
         None => Some(format!("{title} not ready: {kind} unknown")),
     };
-    Problems {
+    Some(Problems {
         runtime: problem("RuntimeReady", "container runtime"),
         network: problem("NetworkReady", "container runtime network"),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -137,6 +155,27 @@ mod tests {
     use cri::v1::RuntimeHandlerFeatures;
 
     use super::*;
+
+    #[test]
+    fn a_runtime_may_be_restarted() {
+        let start = daemon::clock::monotonic();
+        let unknown = Problems { runtime: Some("unknown".into()), network: Some("unknown".into()) };
+        let down = Problems { runtime: Some("container runtime is down".into()), network: None };
+        let (mut known, mut last_answer) = (unknown.clone(), None);
+        for (seconds, looked, expected) in [
+            (0, None, &unknown),
+            (60, None, &unknown),
+            (61, Some(Problems::default()), &Problems::default()),
+            (62, None, &Problems::default()),
+            (90, None, &Problems::default()),
+            (91, None, &down),
+            (200, None, &down),
+            (201, Some(Problems::default()), &Problems::default()),
+        ] {
+            known = judge(looked, known, &mut last_answer, start + Duration::from_secs(seconds));
+            assert_eq!(&known, expected, "after {seconds} s");
+        }
+    }
 
     #[test]
     fn only_what_the_pods_handler_can_do() {

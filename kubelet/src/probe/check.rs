@@ -10,6 +10,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::dial;
 use crate::backoff::go_duration;
+use crate::plan::ProbeResult;
 use crate::spec::expand::expand;
 
 /// Output of a command that goes into an event.
@@ -21,6 +22,18 @@ pub(super) enum Outcome {
     Failure(String),
     /// The check could not be made.
     Unknown(String),
+}
+
+impl Outcome {
+    /// What it says about the container. A check that could not be made says nothing: containers must not be restarted
+    /// because the runtime was, and could not run their commands in between.
+    pub(super) fn result(&self) -> Option<ProbeResult> {
+        match self {
+            Self::Success | Self::Warning(_) => Some(ProbeResult::Success),
+            Self::Failure(_) => Some(ProbeResult::Failure),
+            Self::Unknown(_) => None,
+        }
+    }
 }
 
 pub(super) struct Target<'a> {
@@ -114,5 +127,22 @@ async fn health(target: &Target<'_>, action: &GRPCAction, timeout: Duration) -> 
             ServingStatus::Serving => Outcome::Success,
             other => Outcome::Failure(format!("service unhealthy (responded with {:?})", other.as_str_name())),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_checked_says_nothing() {
+        for (outcome, expected) in [
+            (Outcome::Success, Some(ProbeResult::Success)),
+            (Outcome::Warning(String::new()), Some(ProbeResult::Success)),
+            (Outcome::Failure(String::new()), Some(ProbeResult::Failure)),
+            (Outcome::Unknown(String::new()), None),
+        ] {
+            assert_eq!(outcome.result(), expected);
+        }
     }
 }

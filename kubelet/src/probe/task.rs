@@ -17,7 +17,7 @@ use crate::pod;
 /// usually runs a fraction of a second after its probes began, and less often the longer it takes.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const WAIT: Duration = Duration::from_secs(1);
-/// A check that could not be made is tried so often before it counts.
+/// A check that could not be made is tried so often before it is told.
 const TRIES: usize = 3;
 
 struct Task {
@@ -92,8 +92,12 @@ impl Task {
         }
         let started = status.started == Some(true);
         match (self.kind, started) {
-            // It has started: nothing to check until a restart.
-            (Kind::Startup, true) => return Step::Waits,
+            // It has started: nothing to check until a restart. Before this program was restarted, perhaps: what waits
+            // for the result must not wait for ever.
+            (Kind::Startup, true) => {
+                self.tell(ProbeResult::Success, true);
+                return Step::Waits;
+            }
             (Kind::Startup, false) | (_, true) => {}
             (_, false) => return Step::Waits,
         }
@@ -127,7 +131,8 @@ impl Task {
                 break;
             }
         }
-        let result = self.report(&outcome);
+        self.report(&outcome);
+        let Some(result) = outcome.result() else { return };
         if let Some(result) = self.counter.count(result) {
             self.tell(result, true);
             if self.kind != Kind::Readiness && result == ProbeResult::Failure {
@@ -137,25 +142,18 @@ impl Task {
         }
     }
 
-    fn report(&self, outcome: &Outcome) -> ProbeResult {
+    fn report(&self, outcome: &Outcome) {
         let events = Events::of_container(&self.kubelet.recorder, &self.pod, &self.container.name);
         let title = self.kind.title();
-        match outcome {
-            Outcome::Success => ProbeResult::Success,
-            Outcome::Warning(output) => {
-                events.container(EventType::Warning, "ProbeWarning", &format!("{title} probe warning: {output}"));
-                ProbeResult::Success
-            }
-            Outcome::Failure(output) => {
-                events.container(EventType::Warning, "Unhealthy", &format!("{title} probe failed: {output}"));
-                ProbeResult::Failure
-            }
+        let (reason, message) = match outcome {
+            Outcome::Success => return,
+            Outcome::Warning(output) => ("ProbeWarning", format!("{title} probe warning: {output}")),
+            Outcome::Failure(output) => ("Unhealthy", format!("{title} probe failed: {output}")),
             Outcome::Unknown(error) => {
-                let message = format!("{title} probe errored and resulted in unknown state: {error}");
-                events.container(EventType::Warning, "Unhealthy", &message);
-                ProbeResult::Failure
+                ("Unhealthy", format!("{title} probe errored and resulted in unknown state: {error}"))
             }
-        }
+        };
+        events.container(EventType::Warning, reason, &message);
     }
 
     fn tell(&self, result: ProbeResult, wake: bool) {

@@ -38,7 +38,8 @@ impl Worker {
         for sidecar in in_reverse(pod, sidecars) {
             self.stop(pod, &sidecar.id, &sidecar.name, "", left().max(0)).await?;
         }
-        for sandbox in observed.sandboxes.iter().filter(|sandbox| sandbox.ready) {
+        // One whose first process has died has its address all the same.
+        for sandbox in &observed.sandboxes {
             match self.kubelet.runtime.stop_sandbox(&sandbox.id).await {
                 Err(error) if !error.is_not_found() => return Err(error),
                 _ => {}

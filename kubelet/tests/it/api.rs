@@ -32,6 +32,9 @@ struct State {
     /// The last status that the node sent.
     node: Value,
     patched: Vec<String>,
+    /// Requests about leases.
+    leases: usize,
+    loses_first_lease: bool,
     log: Vec<(u64, Value)>,
 }
 
@@ -162,6 +165,21 @@ impl Api {
         self.state.lock().unwrap().patched.iter().filter(|patched| *patched == name).count()
     }
 
+    /// The first request about leases gets no answer.
+    pub(crate) fn lose_first_lease(&self) {
+        self.state.lock().unwrap().loses_first_lease = true;
+    }
+
+    pub(crate) fn leases(&self) -> usize {
+        self.state.lock().unwrap().leases
+    }
+
+    fn is_lost(&self) -> bool {
+        let mut state = self.state.lock().unwrap();
+        state.leases += 1;
+        state.leases == 1 && state.loses_first_lease
+    }
+
     async fn answer(&self, request: Request<kube::client::Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let sent = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
@@ -177,6 +195,9 @@ impl Api {
         }
         if let Some("configmaps" | "secrets") = path.strip_prefix("/api/v1/namespaces/default/") {
             return self.named(last, query);
+        }
+        if path.contains("/leases") && self.is_lost() {
+            return std::future::pending().await;
         }
         match parts.method {
             Method::POST | Method::PATCH if path.contains("/events") => {

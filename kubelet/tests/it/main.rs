@@ -6,6 +6,7 @@ mod api;
 mod images;
 mod objects;
 mod resize;
+mod restarts;
 mod statics;
 
 use std::sync::Arc;
@@ -240,6 +241,9 @@ async fn a_finished_pod_is_not_run_again() {
     let node = Node::start(root.path(), &api, &runtime);
     api.apply(pod("b", "ub", "Always"));
     phase_is(&api, "b", "Running").await;
-    assert_eq!(runtime.take_calls(), ["run_sandbox", "create_container c", "start_container c"]);
+    // What the old one had is given back once more: nobody knows whether it was.
+    let calls = runtime.take_calls();
+    let calls: Vec<_> = calls.iter().filter(|call| !call.starts_with("stop_sandbox")).collect();
+    assert_eq!(calls, ["run_sandbox", "create_container c", "start_container c"]);
     node.stop().await;
 }

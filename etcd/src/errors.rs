@@ -43,6 +43,9 @@ pub(crate) const LEASE_NOT_FOUND: Known = Known(Code::NotFound, "etcdserver: req
 pub(crate) const LEASE_EXISTS: Known = Known(Code::FailedPrecondition, "etcdserver: lease already exists");
 pub(crate) const LEASE_TOO_LONG: Known = Known(Code::OutOfRange, "etcdserver: too large lease TTL");
 pub(crate) const TOO_LARGE: Known = Known(Code::InvalidArgument, "etcdserver: request is too large");
+pub(crate) const ANSWER_TOO_LARGE: Known =
+    Known(Code::ResourceExhausted, "grpc: trying to send message larger than max (2147483647)");
+pub(crate) const TOO_MANY_REQUESTS: Known = Known(Code::ResourceExhausted, "etcdserver: too many requests");
 pub(crate) const STOPPED: Known = Known(Code::Unavailable, "etcdserver: server stopped");
 pub(crate) const AUTH_NOT_ENABLED: Known = Known(Code::FailedPrecondition, "etcdserver: authentication is not enabled");
 

@@ -5,7 +5,7 @@ mod txn;
 
 use bytes::Bytes;
 use prost::Message;
-use store::{Error, Key, Txn, View};
+use store::{EmbeddedStore, Error, Key, Txn, View};
 use tonic::Status;
 
 use crate::Server;
@@ -19,11 +19,15 @@ use crate::proto::{
 pub(crate) use self::range::key_value;
 
 /// Reads a range, now or at a revision.
-pub(crate) fn range(server: &Server, call: &RangeRequest) -> Result<RangeResponse, Status> {
-    range::check(call)?;
-    let keys = range::keys(call);
-    let view = server.store.view(&keys, range::revision(call)).map_err(|error| status(&error))?;
-    Ok(range::answer(&view, &keys, call))
+pub(crate) async fn range(server: &Server, call: RangeRequest) -> Result<RangeResponse, Status> {
+    range::check(&call)?;
+    let is_long = range::is_long(&call);
+    let read = move |store: &EmbeddedStore| {
+        let keys = range::keys(&call);
+        let view = store.view(&keys, range::revision(&call)).map_err(|error| status(&error))?;
+        Ok(range::answer(&view, &keys, &call))
+    };
+    if is_long { server.apart(read).await? } else { read(&server.store) }
 }
 
 /// Writes one key.
@@ -73,12 +77,24 @@ fn bounded(server: &Server, call: &impl Message) -> Result<(), Status> {
 
 async fn decided(server: &Server, call: TxnRequest) -> Result<TxnResponse, Status> {
     txn::check(&call)?;
+    let is_long = txn::is_long(&call);
     if txn::is_read(&call) {
-        return txn::read(&server.store, call);
+        let read = move |store: &EmbeddedStore| txn::read(store, call);
+        return if is_long { server.apart(read).await? } else { read(&server.store) };
     }
-    let past = txn::Past::of(&server.store, &call);
+    let (call, past) = match is_long {
+        true => server.apart(move |store| with_past(store, call)).await?,
+        false => (call, txn::Past::default()),
+    };
     let decided = server.store.transact(move |txn| txn::decide(txn, call, &past)).await;
-    Ok(decided.map_err(|error| status(&error))??.answer())
+    let outcome = decided.map_err(|error| status(&error))??;
+    let answer = move |_: &EmbeddedStore| outcome.answer(&mut { txn::ANSWER_BYTES_MAX });
+    if is_long { server.apart(answer).await? } else { answer(&server.store) }
+}
+
+fn with_past(store: &EmbeddedStore, call: TxnRequest) -> (TxnRequest, txn::Past) {
+    let past = txn::Past::of(store, &store.latest(), &call);
+    (call, past)
 }
 
 /// Forgets the history before a revision.

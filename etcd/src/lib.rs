@@ -31,6 +31,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use daemon::{Drain, Tasks};
 use store::{EmbeddedStore, Options};
+use tokio::sync::Semaphore;
+use tonic::Status;
 
 pub use args::{Args, ArgsError, Config, Listen, Tls};
 pub use errors::Error;
@@ -47,6 +49,33 @@ struct Server {
     progress_interval: Duration,
     request_bytes_max: usize,
     drain: Drain,
+    /// Room for requests that may take long.
+    apart: Arc<Semaphore>,
+    /// Room for snapshots on their way.
+    sending: Arc<Semaphore>,
+}
+
+/// How many requests that may take long are worked on at one time. Each may hold a large answer.
+const APART_MAX: usize = 4;
+
+/// How many snapshots are sent at one time. Each is a file beside the data until its client has read it.
+const SENDING_MAX: usize = 2;
+
+impl Server {
+    /// Runs what may take long apart from the threads that serve everybody.
+    async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&EmbeddedStore) -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        let room = self.apart.clone().acquire_owned().await.map_err(|_| Status::from(errors::STOPPED))?;
+        let store = self.store.clone();
+        let worked = tokio::task::spawn_blocking(move || {
+            // Held until it is done, even if nobody waits for it any more.
+            let _room = room;
+            work(&store)
+        });
+        worked.await.map_err(|error| Status::internal(error.to_string()))
+    }
 }
 
 /// Serves until the drain starts, then lets open calls end.
@@ -70,6 +99,8 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
         progress_interval: config.progress_interval,
         request_bytes_max: config.request_bytes_max,
         drain: drain.clone(),
+        apart: Arc::new(Semaphore::new(APART_MAX)),
+        sending: Arc::new(Semaphore::new(SENDING_MAX)),
     });
     let tasks = Tasks::new(drain.clone());
     for listen in config.listen {
@@ -96,6 +127,8 @@ impl Server {
             progress_interval: Duration::from_secs(600),
             request_bytes_max: 3 << 19,
             drain: Drain::never(),
+            apart: Arc::new(Semaphore::new(APART_MAX)),
+            sending: Arc::new(Semaphore::new(SENDING_MAX)),
         }
     }
 }

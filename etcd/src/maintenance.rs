@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream;
 use rand::Rng as _;
-use store::{Error, KeyRange, Store as _, View};
+use store::{EmbeddedStore, Error, KeyRange, Store as _, View};
 use tonic::Status;
 
 use crate::Server;
@@ -61,24 +61,31 @@ pub(crate) fn defragment(server: &Server, _call: DefragmentRequest) -> Defragmen
     DefragmentResponse { header: header_now(server) }
 }
 
-pub(crate) fn hash(server: &Server, _call: HashRequest) -> HashResponse {
-    let view = server.store.latest();
-    HashResponse { header: header(view.revision()), hash: hash_of(&view) }
+pub(crate) async fn hash(server: &Server, _call: HashRequest) -> Result<HashResponse, Status> {
+    let hashed = |store: &EmbeddedStore| {
+        let view = store.latest();
+        HashResponse { header: header(view.revision()), hash: hash_of(&view) }
+    };
+    server.apart(hashed).await
 }
 
-pub(crate) fn hash_kv(server: &Server, call: HashKvRequest) -> Result<HashKvResponse, Status> {
+pub(crate) async fn hash_kv(server: &Server, call: HashKvRequest) -> Result<HashKvResponse, Status> {
     let revision = u64::try_from(call.revision).ok().filter(|revision| *revision > 0);
-    let view = server.store.view(&everything(), revision).map_err(|error| errors::status(&error))?;
-    Ok(HashKvResponse {
-        header: header(view.revision()),
-        hash: hash_of(&view),
-        compact_revision: signed(view.compacted()),
-        hash_revision: signed(revision.unwrap_or(view.revision())),
-    })
+    let hashed = move |store: &EmbeddedStore| {
+        let view = store.view(&everything(), revision).map_err(|error| errors::status(&error))?;
+        Ok(HashKvResponse {
+            header: header(view.revision()),
+            hash: hash_of(&view),
+            compact_revision: signed(view.compacted()),
+            hash_revision: signed(revision.unwrap_or(view.revision())),
+        })
+    };
+    server.apart(hashed).await?
 }
 
 /// Sends a backup, as `ironclad restore` takes it.
 pub(crate) async fn snapshot(server: Arc<Server>) -> Result<Answers<SnapshotResponse>, Status> {
+    let place = server.sending.clone().try_acquire_owned().map_err(|_| Status::from(errors::TOO_MANY_REQUESTS))?;
     let backup = server.store.backup().await.map_err(|error| errors::status(&error))?;
     let header = header(backup.revision());
     let written = tokio::task::spawn_blocking(move || {
@@ -90,7 +97,7 @@ pub(crate) async fn snapshot(server: Arc<Server>) -> Result<Answers<SnapshotResp
     });
     let failed = |error: &dyn std::fmt::Display| Status::internal(format!("cannot write the snapshot: {error}"));
     let (file, bytes) = written.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
-    let pieces = stream::try_unfold((file, bytes), move |(mut file, left)| {
+    let pieces = stream::try_unfold((file, bytes, place), move |(mut file, left, place)| {
         let header = header.clone();
         async move {
             if left == 0 {
@@ -102,7 +109,7 @@ pub(crate) async fn snapshot(server: Arc<Server>) -> Result<Answers<SnapshotResp
             file.read_exact(&mut piece).map_err(|error| Status::internal(error.to_string()))?;
             let left = left - length as u64;
             let (blob, version) = (Bytes::from(piece), STORAGE_VERSION.to_owned());
-            Ok(Some((SnapshotResponse { header, remaining_bytes: left, blob, version }, (file, left))))
+            Ok(Some((SnapshotResponse { header, remaining_bytes: left, blob, version }, (file, left, place))))
         }
     });
     Ok(Box::pin(pieces))

@@ -28,7 +28,7 @@ pub(crate) async fn route(server: Arc<Server>, request: Request<Incoming>) -> Re
     };
     let max = server.request_bytes_max.saturating_add(OVERHEAD_BYTES);
     match (service, method) {
-        ("etcdserverpb.KV", "Range") => unary(request, max, async move |call| kv::range(&server, &call)).await,
+        ("etcdserverpb.KV", "Range") => unary(request, max, async move |call| kv::range(&server, call).await).await,
         ("etcdserverpb.KV", "Put") => unary(request, max, async move |call| kv::put(&server, call).await).await,
         ("etcdserverpb.KV", "DeleteRange") => {
             unary(request, max, async move |call| kv::delete(&server, call).await).await
@@ -76,8 +76,8 @@ async fn maintenance_call(server: Arc<Server>, method: String, request: Request<
         }
         "Alarm" => unary(request, max, async move |call| Ok(maintenance::alarm(&server, call).await)).await,
         "Defragment" => unary(request, max, async move |call| Ok(maintenance::defragment(&server, call))).await,
-        "Hash" => unary(request, max, async move |call| Ok(maintenance::hash(&server, call))).await,
-        "HashKV" => unary(request, max, async move |call| maintenance::hash_kv(&server, call)).await,
+        "Hash" => unary(request, max, async move |call| maintenance::hash(&server, call).await).await,
+        "HashKV" => unary(request, max, async move |call| maintenance::hash_kv(&server, call).await).await,
         "Snapshot" => {
             let handle = async move |_call: tonic::Request<crate::proto::SnapshotRequest>| {
                 Ok(tonic::Response::new(maintenance::snapshot(server).await?))

@@ -37,6 +37,9 @@ fn main() {
     if wanted("delay") {
         runtime.block_on(delay());
     }
+    if wanted("late") {
+        runtime.block_on(late());
+    }
     if wanted("restart") {
         runtime.block_on(restart());
     }
@@ -189,6 +192,48 @@ async fn delay() {
         times.push(started.elapsed().saturating_sub(answered));
     }
     row("event after the put's answer", 0.0, &mut times, 0.0);
+}
+
+/// One client that writes while watchers of something else begin a long way back, again and again, as those of a server
+/// that was away do.
+async fn late() {
+    const HISTORY: usize = 200_000;
+    let (_dir, store) = open();
+    let first = put(&store, 0).await;
+    let mut writers = JoinSet::new();
+    for client in 0..100 {
+        let store = store.clone();
+        writers.spawn(async move {
+            for n in 0..HISTORY / 100 {
+                store.put(key(client), Bytes::from(n.to_string()), Expect::Any, None).await.expect("the store writes");
+            }
+        });
+    }
+    writers.join_all().await;
+    let others = KeyPrefix::new(["leases"]).expect("a prefix");
+    for watchers in [0, 1, 10] {
+        let mut late = JoinSet::new();
+        for _ in 0..watchers {
+            late.spawn(begin_again(store.clone(), others.clone(), first));
+        }
+        let (started, mut times) = (Instant::now(), Vec::new());
+        while started.elapsed().as_secs_f64() < SECONDS {
+            let put_started = Instant::now();
+            put(&store, times.len()).await;
+            times.push(put_started.elapsed());
+        }
+        let per_second = times.len() as f64 / SECONDS;
+        row(&format!("puts, {watchers} late watchers"), per_second, &mut times, 0.0);
+    }
+}
+
+/// Watches from `first` on until there is nothing more, over and over.
+async fn begin_again(store: Arc<EmbeddedStore>, prefix: KeyPrefix, first: u64) {
+    loop {
+        let newest = store.revision().await.expect("a revision");
+        let mut stream = store.watch(prefix.clone(), first).await.expect("a watch");
+        while stream.next().await.expect("the watch goes on").revision < newest {}
+    }
 }
 
 /// Opening 100,000 objects of 3.6 KB, from a log and from a snapshot.

@@ -38,7 +38,7 @@ use crate::contract::{Entry, Error, EventKind, Store};
 use crate::counters::CacheCounters;
 use crate::embedded::{Clock, millis};
 use crate::key::{Key, KeyPrefix};
-use crate::log::{Log, Recorded, Retention};
+use crate::log::{Log, Overtaken, Recorded, Retention};
 use crate::watch::Progress;
 
 /// What a cache keeps of one value.
@@ -285,27 +285,24 @@ impl<V: Send + Sync + 'static> Cache<V> {
         Ok(snapshot)
     }
 
-    /// The current state with everything after `revision` undone.
+    /// The current state with everything after `revision` undone. Takes it piece by piece: whoever applies events waits
+    /// for that.
     fn recall(&self, revision: u64) -> Result<Snapshot<V>, Error> {
-        let (state, undo) = {
+        let (state, mut end) = {
             let log = self.log.read();
-            let newer = log
-                .newest_first_until(revision)
-                .map_err(|overtaken| Error::Compacted { requested: revision, oldest: overtaken.oldest })?;
-            let undo: Vec<_> = newer.cloned().collect();
-            (self.state.load_full(), undo)
+            (self.state.load_full(), log.end())
         };
         let mut map = state.map.clone();
-        for event in undo {
-            match &event.previous {
-                Some(view) => {
-                    let index = event.previous_index.clone();
-                    map.insert(&event.key, Held { view: view.clone(), bytes: event.previous_bytes, index })
-                }
-                None => map.remove(&event.key),
-            };
+        loop {
+            let newer = self.log.read().newer(revision, end);
+            let gone = |overtaken: Overtaken| Error::Compacted { requested: revision, oldest: overtaken.oldest };
+            let (start, events) = newer.map_err(gone)?;
+            if events.is_empty() {
+                return Ok(Snapshot::new(revision, map));
+            }
+            events.iter().rev().for_each(|event| undo(&mut map, event));
+            end = start;
         }
-        Ok(Snapshot::new(revision, map))
     }
 
     /// Every change after the revision `from`, which may lie in the future.
@@ -321,6 +318,16 @@ impl<V: Send + Sync + 'static> Cache<V> {
     fn retention(&self) -> Retention {
         Retention { age_millis: millis(self.options.history), bytes_max: self.options.history_bytes_max }
     }
+}
+
+fn undo<V>(map: &mut Map<V>, event: &Event<V>) {
+    match &event.previous {
+        Some(view) => {
+            let index = event.previous_index.clone();
+            map.insert(&event.key, Held { view: view.clone(), bytes: event.previous_bytes, index })
+        }
+        None => map.remove(&event.key),
+    };
 }
 
 async fn reach(progress: Option<&dyn Progress>, revision: u64) {

@@ -23,6 +23,8 @@ pub struct StoreCounters {
     pub history_events: Counter,
     /// Bytes that only the history keeps alive now.
     pub history_bytes: Counter,
+    /// Changes looked at to read old revisions.
+    pub undone: Counter,
     /// Checkpoints written.
     pub checkpoints: Counter,
     /// 1 while there is no room for more than deletions.

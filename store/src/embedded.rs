@@ -43,6 +43,7 @@ mod segment;
 mod shared;
 mod snapshot;
 mod transaction;
+mod undo;
 mod watcher;
 
 use std::path::Path;

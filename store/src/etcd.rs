@@ -1,7 +1,8 @@
 //! The etcd backend: a store in a cluster that others share, upstream's API servers among them.
 //!
 //! ```text
-//!  put, delete ──one transaction──▶ etcd        a lost answer is an unknown outcome, and said to be one
+//!  put, delete ──one transaction──▶ etcd        a lost answer is an unknown outcome, and said to be one,
+//!                                               unless asking again can do no harm
 //!  get, range ────────────────────▶ etcd        linearizable; asked again of another member
 //!  watch ──▶ mirror's log ◀──one watch───┘      resumed on another member where it broke
 //!                └── behind it: a watch of one's own, until it has caught up
@@ -17,6 +18,7 @@ mod lease;
 mod members;
 mod mirror;
 mod options;
+mod signs;
 mod watcher;
 
 use std::sync::Arc;
@@ -35,7 +37,7 @@ pub use self::options::{EtcdOptions, EtcdOptionsError, EtcdTls};
 use self::failure::{Failure, Refusal};
 use self::feed::{Feed, revision};
 use self::lease::Leases;
-use self::members::{Member, Members};
+use self::members::{Again, Member, Members};
 use self::mirror::Mirror;
 use self::options::{Layout, range_end};
 use self::watcher::Watcher;
@@ -54,7 +56,7 @@ pub struct EtcdStore {
     cluster: Arc<Cluster>,
     leases: Leases,
     health_timeout: Duration,
-    /// The watch and the compactor.
+    /// Whoever looks for signs, the watch and the compactor.
     _tasks: JoinSet<()>,
 }
 
@@ -77,6 +79,7 @@ impl EtcdStore {
         let mirror = Arc::new(Mirror::new());
         let cluster = Arc::new(Cluster { members: members.clone(), layout: layout.clone(), mirror: mirror.clone() });
         let mut tasks = JoinSet::new();
+        tasks.spawn(members.clone().watch_signs());
         tasks.spawn(mirror.follow(members, layout));
         if !options.compaction_interval.is_zero() {
             tasks.spawn(compactor::run(cluster.clone(), options.compaction_interval));
@@ -98,7 +101,7 @@ impl EtcdStore {
             let txn = conditional(path, expect, then);
             async move { member.kv().txn(txn).await }
         };
-        self.cluster.members.write(put).await
+        self.cluster.members.write(again(expect), put).await
     }
 }
 
@@ -167,11 +170,21 @@ fn conditional(path: &str, expect: Expect, then: TxnOp) -> Txn {
     let wanted = match expect {
         Expect::Any => None,
         Expect::Absent => Some(0),
+        // To etcd 0 would be a key that does not exist.
+        Expect::Revision(0) => Some(i64::MAX),
         Expect::Revision(revision) => Some(i64::try_from(revision).unwrap_or(i64::MAX)),
     };
     let compares: Vec<_> =
         wanted.into_iter().map(|revision| Compare::mod_revision(path, CompareOp::Equal, revision)).collect();
     Txn::new().when(compares).and_then([then]).or_else([TxnOp::get(path, None)])
+}
+
+fn again(expect: Expect) -> Again {
+    match expect {
+        Expect::Revision(_) => Again::Harmless,
+        // A key may become absent again, and then be created once more by what comes late.
+        Expect::Any | Expect::Absent => Again::Wrong,
+    }
 }
 
 fn header(answer: &TxnResponse) -> u64 {
@@ -267,7 +280,8 @@ impl Store for EtcdStore {
             let txn = conditional(&path, expect, TxnOp::delete(path.as_str(), Some(options)));
             async move { member.kv().txn(txn).await }
         };
-        let answer = self.cluster.members.write(ask).await.map_err(|failure| failure.into_error("delete"))?;
+        let answer = self.cluster.members.write(again(expect), ask).await;
+        let answer = answer.map_err(|failure| failure.into_error("delete"))?;
         let revision = header(&answer);
         if !answer.succeeded() {
             return Err(match self.cluster.found(&answer) {

@@ -9,6 +9,9 @@ use std::sync::Arc;
 /// A log of fewer slots is not worth giving memory back for.
 const SHRINK_ABOVE: usize = 1024;
 
+/// So many elements are taken from a log at one time to be undone: who writes waits for that.
+const UNDO_MAX: u64 = 4096;
+
 /// What a log needs to know of its elements.
 pub(crate) trait Recorded {
     /// Never decreasing from element to element. Those of one revision were made by one write.
@@ -47,8 +50,14 @@ pub(crate) struct Log<T> {
 #[derive(Debug)]
 struct Slot<T> {
     at_millis: u64,
+    // Here as well, so that what is forgotten need not be looked at.
+    revision: u64,
+    bytes: usize,
     item: Arc<T>,
 }
+
+/// What a log has forgotten. Most of it ends with this, which takes its time: best dropped when the log is unlocked.
+pub(crate) type Forgotten<T> = Vec<Arc<T>>;
 
 impl<T: Recorded> Log<T> {
     /// An empty log that is complete after `revision`.
@@ -57,13 +66,13 @@ impl<T: Recorded> Log<T> {
     }
 
     pub(crate) fn push(&mut self, item: Arc<T>, at_millis: u64) {
+        let (revision, bytes) = (item.revision(), item.retained_bytes());
         debug_assert!(
-            self.slots.back().is_none_or(|last| last.item.revision() <= item.revision())
-                && self.oldest <= item.revision(),
+            self.slots.back().is_none_or(|last| last.revision <= revision) && self.oldest <= revision,
             "log out of order"
         );
-        self.bytes += item.retained_bytes();
-        self.slots.push_back(Slot { at_millis, item });
+        self.bytes += bytes;
+        self.slots.push_back(Slot { at_millis, revision, bytes, item });
     }
 
     /// The position after the last element.
@@ -94,7 +103,7 @@ impl<T: Recorded> Log<T> {
         if revision < self.oldest {
             return Err(Overtaken { oldest: self.oldest });
         }
-        Ok(self.base + self.slots.partition_point(|slot| slot.item.revision() <= revision) as u64)
+        Ok(self.base + self.slots.partition_point(|slot| slot.revision <= revision) as u64)
     }
 
     /// The elements from `position` on.
@@ -104,29 +113,39 @@ impl<T: Recorded> Log<T> {
         Ok(self.slots.range(skip..).map(|slot| &slot.item))
     }
 
-    /// The elements after `revision`, the newest first: what has to be undone to get back to it.
-    pub(crate) fn newest_first_until(&self, revision: u64) -> Result<impl Iterator<Item = &Arc<T>>, Overtaken> {
-        let position = self.position_after(revision)?;
-        Ok(self.read(position)?.rev())
+    /// Some elements after `revision` that stand before position `end`, the newest of them, and where they begin; none
+    /// when there is no further one. What has to be undone to get back to `revision`, piece by piece.
+    pub(crate) fn newer(&self, revision: u64, end: u64) -> Result<(u64, Vec<Arc<T>>), Overtaken> {
+        let start = self.position_after(revision)?.max(end.saturating_sub(UNDO_MAX));
+        let items = (start..end).zip(self.read(start)?).map(|(_, item)| item.clone()).collect();
+        Ok((start, items))
     }
 
     /// Forgets what is too old or too much.
-    pub(crate) fn trim(&mut self, retention: Retention, now_millis: u64) {
+    #[must_use = "it is dropped best when the log is unlocked"]
+    pub(crate) fn trim(&mut self, retention: Retention, now_millis: u64) -> Forgotten<T> {
+        let mut forgotten = Vec::new();
         while let Some(front) = self.slots.front() {
             let expired = now_millis.saturating_sub(front.at_millis) > retention.age_millis;
             if !expired && self.bytes <= retention.bytes_max {
-                return;
+                break;
             }
-            self.pop();
+            self.pop(&mut forgotten);
         }
+        self.shrink();
+        forgotten
     }
 
     /// Forgets everything at or below `revision`.
-    pub(crate) fn compact(&mut self, revision: u64) {
-        while self.slots.front().is_some_and(|slot| slot.item.revision() <= revision) {
-            self.pop();
+    #[must_use = "it is dropped best when the log is unlocked"]
+    pub(crate) fn compact(&mut self, revision: u64) -> Forgotten<T> {
+        let mut forgotten = Vec::new();
+        while self.slots.front().is_some_and(|slot| slot.revision <= revision) {
+            self.pop(&mut forgotten);
         }
         self.oldest = self.oldest.max(revision);
+        self.shrink();
+        forgotten
     }
 
     /// Forgets everything, as if `revision` were a new beginning; every reader is overtaken.
@@ -138,14 +157,18 @@ impl<T: Recorded> Log<T> {
     }
 
     /// Forgets the oldest revision, with everything that it changed.
-    fn pop(&mut self) {
-        let Some(revision) = self.slots.front().map(|slot| slot.item.revision()) else { return };
-        while let Some(slot) = self.slots.pop_front_if(|slot| slot.item.revision() == revision) {
-            self.bytes -= slot.item.retained_bytes();
+    fn pop(&mut self, forgotten: &mut Forgotten<T>) {
+        let Some(revision) = self.slots.front().map(|slot| slot.revision) else { return };
+        while let Some(slot) = self.slots.pop_front_if(|slot| slot.revision == revision) {
+            self.bytes -= slot.bytes;
             self.base += 1;
+            forgotten.push(slot.item);
         }
         self.oldest = revision;
-        // A burst must not pin its memory for ever.
+    }
+
+    /// A burst must not pin its memory for ever.
+    fn shrink(&mut self) {
         if self.slots.capacity() > SHRINK_ABOVE && self.slots.len() * 4 < self.slots.capacity() {
             self.slots.shrink_to(self.slots.len() * 2);
         }

@@ -15,6 +15,12 @@ use crate::watch::Batch;
 /// Bookkeeping per event in the log, counted as part of what history costs.
 const EVENT_OVERHEAD_BYTES: usize = 160;
 
+/// So many events are looked at in one go, whether they are wanted or not: who writes waits for that.
+const SCAN_MAX: usize = 1024;
+
+/// A batch whose values have this many bytes gets no further event.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+
 /// No unread event.
 const NOTHING: u64 = u64::MAX;
 
@@ -47,26 +53,34 @@ impl Subscription {
         seen >= self.last_revision.load(Ordering::Acquire)
     }
 
-    /// The next events in a log that is complete up to `revision`, `limit` and what shares the last one's revision. `None` when nothing has happened.
+    /// The next events in a log that is complete up to `revision`: about `limit`, or fewer when they are large or far
+    /// between, be it none, with what shares the last one's revision. The batch tells how far it goes. `None` when
+    /// nothing has happened.
     pub(crate) fn read(&self, log: &Log<Event>, revision: u64, limit: usize) -> Result<Option<Batch>, Overtaken> {
         let from = self.unread_from.swap(NOTHING, Ordering::AcqRel);
         if from == NOTHING {
             return Ok(None);
         }
-        let mut events = Vec::new();
-        for (position, event) in (from..).zip(log.read(from)?) {
-            if !self.prefix.contains(&event.key) {
-                continue;
-            }
+        let mut events: Vec<Arc<Event>> = Vec::new();
+        let mut bytes = 0;
+        for (scanned, event) in log.read(from)?.enumerate() {
+            let full = events.len() >= limit || bytes >= BATCH_BYTES_MAX || scanned >= SCAN_MAX;
             // What one write changed stays together.
-            if events.len() >= limit && events.last().is_some_and(|last: &Arc<Event>| last.revision < event.revision) {
-                self.unread_from.store(position, Ordering::Release);
+            if full && events.last().is_none_or(|last| last.revision < event.revision) {
+                self.unread_from.store(from + scanned as u64, Ordering::Release);
                 return Ok(Some(Batch { events, revision: event.revision - 1 }));
             }
-            events.push(event.clone());
+            if self.prefix.contains(&event.key) {
+                bytes += value_bytes(event);
+                events.push(event.clone());
+            }
         }
         Ok(Some(Batch { events, revision }))
     }
+}
+
+fn value_bytes(event: &Event) -> usize {
+    [&event.current, &event.previous].into_iter().flatten().map(|entry| entry.value.len()).sum()
 }
 
 /// Everybody who reads a log. Changed under the log's lock.
@@ -137,3 +151,6 @@ impl Subscriptions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,11 @@ pub(super) fn revision(call: &RangeRequest) -> Option<u64> {
     u64::try_from(call.revision).ok().filter(|revision| *revision > 0)
 }
 
+/// Whether it may take long: it looks at more than one key, or at the past.
+pub(super) fn is_long(call: &RangeRequest) -> bool {
+    revision(call).is_some() || !keys(call).is_one()
+}
+
 /// The count is of the whole range, whatever else is asked for.
 pub(super) fn answer(view: &View, keys: &KeyRange, call: &RangeRequest) -> RangeResponse {
     let header = header(view.revision());

@@ -187,3 +187,39 @@ async fn what_is_too_much_to_write_down_is_refused() {
     let two = txn(&server, all(calls[..2].to_vec())).await.unwrap();
     assert_eq!(two.header.unwrap().revision, 5);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_request_reads_of_the_past_costs_one_way_back() {
+    let (server, _dir) = filled().await;
+    for n in 4..=100 {
+        put(&server, PutRequest { value: n.to_string().into(), ..put_of("a", "") }).await.unwrap();
+    }
+    // The value of each is one less than its revision.
+    let reads: Vec<_> = (2..=101).map(|revision| read("a", revision)).collect();
+    let nested = RequestOp { request: Some(Request::Txn(all(reads[..20].to_vec()))) };
+    let wanted: Vec<_> = (1..=100).chain(1..=20).map(|n| n.to_string()).collect();
+    for writes in [false, true] {
+        let mut ops = reads.clone();
+        ops.push(nested.clone());
+        ops.extend(writes.then(|| write("b", "1")));
+        let before = server.store.counters().undone.get();
+        let answer = txn(&server, all(ops)).await.unwrap();
+        let read: Vec<_> = values(&answer).into_iter().map(|(value, _)| value).collect();
+        assert_eq!(read, wanted);
+        let undone = server.store.counters().undone.get() - before;
+        assert!((99..=100).contains(&undone), "{undone} changes were looked at");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_nested_deeper_has_no_more_operations() {
+    let (server, _dir) = filled().await;
+    let many = |count: usize, op: &RequestOp| all(vec![op.clone(); count]);
+    let nest = |call| RequestOp { request: Some(Request::Txn(call)) };
+    let two = many(64, &nest(many(64, &read("a", 2))));
+    assert_eq!(values(&txn(&server, two).await.unwrap()).len(), 64 * 64);
+    let three = many(40, &nest(many(40, &nest(many(40, &read("a", 2))))));
+    refused(txn(&server, three).await, crate::errors::TOO_MANY_OPS);
+    let too_long = many(65, &nest(many(64, &read("a", 2))));
+    refused(txn(&server, too_long).await, crate::errors::TOO_MANY_OPS);
+}

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use store::{Entry, KeyRange, Txn, View};
 use tonic::Status;
 
-pub(super) use self::reads::{Past, is_read, read};
+pub(super) use self::reads::{ANSWER_BYTES_MAX, Past, is_long, is_read, read};
 
 use self::reads::{Done, Outcome};
 use super::range::{self, key_value, signed};
@@ -26,8 +26,12 @@ use crate::proto::{
     TARGET_VERSION, Target, TxnRequest,
 };
 
-/// Etcd's limit of operations, nested ones too.
+/// Etcd's limit of operations: of the longest list and those of what is nested in it, on each way down.
 const OPS_MAX: usize = 128;
+
+/// The most compares and operations in all, a little more than transactions have within a transaction that keeps the limit
+/// and nests no deeper. Etcd has no such limit, so that one request of a megabyte, nested deeper, holds it for minutes.
+const OPS_IN_ALL_MAX: usize = 25_000;
 
 /// A transaction whose branch is known.
 struct Chosen {
@@ -46,6 +50,9 @@ enum Op {
 /// What can be refused without looking at the store.
 pub(super) fn check(call: &TxnRequest) -> Result<(), Status> {
     check_ops(call, OPS_MAX)?;
+    if ops_in_all(call) > OPS_IN_ALL_MAX {
+        return Err(TOO_MANY_OPS.into());
+    }
     overlaps(&call.success)?;
     overlaps(&call.failure)?;
     Ok(())
@@ -60,6 +67,14 @@ fn check_ops(call: &TxnRequest, max: usize) -> Result<(), Status> {
         return Err(EMPTY_KEY.into());
     }
     call.success.iter().chain(&call.failure).try_for_each(|op| check_op(op, max - most))
+}
+
+fn ops_in_all(call: &TxnRequest) -> usize {
+    let one = |op: &RequestOp| match &op.request {
+        Some(Request::Txn(call)) => 1 + ops_in_all(call),
+        _ => 1,
+    };
+    call.compare.len() + call.success.iter().chain(&call.failure).map(one).sum::<usize>()
 }
 
 fn check_op(op: &RequestOp, max: usize) -> Result<(), Status> {
@@ -271,11 +286,10 @@ fn view_of(txn: &Txn<'_>, before: &View, past: &Past, call: &RangeRequest) -> Re
     if revision == before.revision() {
         return Ok(before.clone());
     }
-    let keys = range::keys(call);
-    match past.get(&keys, revision) {
-        Some(view) => Ok(view.clone()),
+    match past.get(revision) {
+        Some(view) => view.cloned(),
         // It was the future when the request came, so there is little to undo.
-        None => txn.view_at(&keys, revision).map_err(failed),
+        None => txn.view_at(&range::keys(call), revision).map_err(failed),
     }
 }
 

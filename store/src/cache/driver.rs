@@ -143,18 +143,20 @@ impl<V: Send + Sync + 'static> Driver<V> {
         counters.events.add(changes.len() as u64);
         counters.objects.set(map.len() as u64);
         let now_millis = self.cache.options.clock.now_millis();
-        {
+        let forgotten = {
             let mut log = self.cache.log.write();
             self.cache.state.store(Arc::new(State { revision, map }));
             for mut change in changes {
                 change.position = log.end();
                 log.push(Arc::new(change), now_millis);
             }
-            log.trim(self.cache.retention(), now_millis);
+            let forgotten = log.trim(self.cache.retention(), now_millis);
             counters.history_events.set(log.len() as u64);
             counters.history_bytes.set(log.bytes() as u64);
-        }
+            forgotten
+        };
         self.cache.advance(revision);
+        drop(forgotten);
         self.cache.forget_recalled();
     }
 

@@ -132,6 +132,43 @@ async fn old_snapshots_are_exact() {
 }
 
 #[tokio::test]
+async fn snapshots_from_before_a_long_history_are_exact() {
+    const CHANGES: usize = 9000;
+    let f = fixture(64 << 20).await;
+    let first = f.put("a", "first").await;
+    let puts = (0..CHANGES).map(|n| f.put(if n % 3 == 0 { "a" } else { "b" }, "later"));
+    let last = futures::future::join_all(puts).await.into_iter().max().unwrap();
+    f.cache.wait_for(last, SOON).await.unwrap();
+    assert_eq!(listed(&f.cache.snapshot_at(first).unwrap()), pairs(&[("a", "first")]));
+    let middle = f.cache.snapshot_at(last - 1).unwrap();
+    assert_eq!(listed(&middle), pairs(&[("a", "later"), ("b", "later")]));
+}
+
+#[tokio::test]
+async fn a_watcher_that_reads_a_long_history_leaves_others_time() {
+    const CHANGES: usize = 2000;
+    let f = fixture(64 << 20).await;
+    let from = f.put("a", "first").await;
+    let last = futures::future::join_all((0..CHANGES).map(|_| f.put("a", "later"))).await.into_iter().max().unwrap();
+    f.cache.wait_for(last, SOON).await.unwrap();
+    let mut watcher = f.cache.watch(from).unwrap();
+    let turns = Arc::new(AtomicU64::new(0));
+    let _other = JoinSet::from_iter([{
+        let turns = turns.clone();
+        async move {
+            loop {
+                turns.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        }
+    }]);
+    for _ in 0..CHANGES {
+        watcher.next().await.unwrap();
+    }
+    assert!(turns.load(Ordering::Relaxed) > 5, "on a thread of their own");
+}
+
+#[tokio::test]
 async fn watchers_go_on_after_a_restart() {
     let f = fixture(1 << 20).await;
     f.put("a", "1").await;

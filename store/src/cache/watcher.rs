@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::task::coop::consume_budget;
 
 use super::{Cache, Compacted, Event};
 use crate::log::Overtaken;
@@ -39,6 +40,8 @@ impl<V: Send + Sync + 'static> Watcher<V> {
 
     /// Waits for the next event. Cancel safe. After [`Compacted`] the watcher is over.
     pub async fn next(&mut self) -> Result<Arc<Event<V>>, Compacted> {
+        // Whoever reads a long history leaves others time.
+        consume_budget().await;
         loop {
             self.applied.mark_unchanged();
             if let Some(event) = self.try_next()? {

@@ -74,8 +74,13 @@ impl Committer {
         // What cannot be written down would fail the reads and renewals that come with it.
         if self.shared.writable().is_ok() {
             self.end_what_is_due(&mut transaction, now_millis);
+            if self.journal.is_full() {
+                let expired = written(&transaction);
+                self.finish(transaction, Vec::new(), expired, now_millis);
+                transaction = Transaction::new(&self.shared.state());
+            }
         }
-        let expired = transaction.changes().iter().filter_map(Change::written).count() as u64;
+        let expired = written(&transaction);
         let mut answers = Vec::with_capacity(writes.len());
         for write in writes {
             answers.push(self.decide(&mut transaction, write, now_millis));
@@ -83,6 +88,11 @@ impl Committer {
                 break;
             }
         }
+        self.finish(transaction, answers, expired, now_millis);
+    }
+
+    /// Makes what was decided durable, shows it, and answers. The first `expired` of its writes nobody waits for.
+    fn finish(&mut self, transaction: Transaction, answers: Vec<Answer>, expired: u64, now_millis: u64) {
         let durable = self.make_durable(&transaction, now_millis);
         self.shared.set_full(self.journal.is_full());
         match durable {
@@ -208,10 +218,17 @@ impl Committer {
 
     fn housekeeping_deadline(&self) -> Option<Instant> {
         let leases = self.shared.state().leases.next_millis();
-        let next = [self.expiry.next_millis(), leases, self.forget_at_millis].into_iter().flatten().min()?;
-        let wait = Duration::from_millis(next.saturating_sub(self.shared.options.clock.now_millis()) + 1);
+        let next = [self.expiry.next_millis(), leases, self.forget_at_millis].into_iter().flatten().min();
+        let wait = |at: u64| Duration::from_millis(at.saturating_sub(self.shared.options.clock.now_millis()) + 1);
+        // Whoever stays away because the disk is full is to hear that there is room again.
+        let tries_again = self.journal.is_for_deletions() || self.shared.is_full() != self.journal.is_full();
+        let wait = if tries_again { HOUSEKEEPING_INTERVAL } else { wait(next?) };
         Some(Instant::now() + wait.max(HOUSEKEEPING_INTERVAL))
     }
+}
+
+fn written(transaction: &Transaction) -> u64 {
+    transaction.changes().iter().filter_map(Change::written).count() as u64
 }
 
 /// Ends the leases that nobody renewed, each with all of its keys at one revision, if they are not more than a

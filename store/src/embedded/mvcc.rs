@@ -3,6 +3,7 @@
 //! What [`crate::Store`] promises is a part of this. Here the caller decides on the committing thread, in a
 //! function over the newest state, and everything that it changes becomes one revision.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -15,10 +16,14 @@ use super::lease::{LeaseId, Leases};
 use super::queue::Action;
 use super::shared::{Map, Shared, State};
 use super::transaction::Transaction;
+use super::undo::Undo;
 use super::watcher::Watcher;
 use crate::contract::{Entry, Error, Expect};
 use crate::key::{Key, KeyPrefix};
 use crate::watch::WatchStream;
+
+/// With more ranges than this, every change is taken back to get to an old revision, not those alone that lie in them.
+const RANGES_COMPARED_MAX: usize = 16;
 
 /// Some keys in bytewise order: one, or from here to before there. Bounds may be any bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -291,13 +296,30 @@ impl EmbeddedStore {
         let now = self.latest();
         match revision {
             None => Ok(now),
-            Some(revision) => self.earlier(now, range, revision),
+            Some(revision) => view_at(&self.shared, now, range, revision),
         }
     }
 
-    /// What was stored at `revision`, as far as it had come in `now`. Exact in `range`.
-    pub fn earlier(&self, now: View, range: &KeyRange, revision: u64) -> Result<View, Error> {
-        view_at(&self.shared, now, range, revision)
+    /// What was stored at each of `revisions`, as far as it had come in `now`. Exact in `ranges`. All of it costs one way
+    /// back through the history, however many there are of them.
+    pub fn earlier_each(
+        &self,
+        now: &View,
+        ranges: &[KeyRange],
+        revisions: &BTreeSet<u64>,
+    ) -> BTreeMap<u64, Result<View, Error>> {
+        let mut undo = Undo::new(&self.shared);
+        // To compare with many ranges would take longer than to take back what lies in none of them.
+        let all = ranges.len() > RANGES_COMPARED_MAX;
+        let wanted = |key: &Key| all || ranges.iter().any(|range| range.contains(key));
+        let one = |revision: &u64| {
+            let map = match *revision {
+                requested if requested > now.revision => Err(Error::Future { requested, current: now.revision }),
+                revision => undo.to(revision, wanted),
+            };
+            (*revision, map.map(|map| View { map, ..now.clone() }))
+        };
+        revisions.iter().rev().map(one).collect()
     }
 
     /// Everything, now.

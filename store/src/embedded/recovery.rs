@@ -284,7 +284,7 @@ impl Replay {
                 Record::Revoked { id } => drop(self.state.leases.remove(id)),
                 Record::Compacted { revision } => {
                     self.state.compacted = self.state.compacted.max(revision);
-                    self.log.compact(revision.saturating_sub(1));
+                    drop(self.log.compact(revision.saturating_sub(1)));
                 }
             }
         }

@@ -11,15 +11,13 @@ use tokio::sync::Notify;
 
 use super::lease::Leases;
 use super::options::{Options, millis};
+use super::undo::Undo;
 use crate::contract::{Entry, Error, Event, Page, RangeRequest};
 use crate::counters::StoreCounters;
 use crate::key::{Key, KeyPrefix};
-use crate::log::{Log, Overtaken, Retention};
+use crate::log::{Forgotten, Log, Overtaken, Retention};
 use crate::subscription::{Subscription, Subscriptions};
 use crate::watch::Batch;
-
-/// So many events are taken from the log at one time to be undone: who commits waits for that.
-const UNDO_EVENTS: u64 = 4096;
 
 pub(super) type Map = OrdMap<Key, Arc<Entry>>;
 
@@ -78,20 +76,21 @@ impl Shared {
     /// Makes durable changes visible: to reads first, then to watchers, in one step.
     pub(super) fn publish(&self, state: State, events: &[Arc<Event>], now_millis: u64) {
         let mut woken = Vec::new();
-        {
+        let forgotten = {
             let mut log = self.log.write();
             for event in events {
                 self.subscriptions.mark(event, log.end(), &mut woken);
                 log.push(event.clone(), now_millis);
             }
-            log.compact(state.compacted.saturating_sub(1));
+            let compacted = log.compact(state.compacted.saturating_sub(1));
             self.state.store(Arc::new(state));
-            self.trim(&mut log, now_millis);
-        }
+            (compacted, self.trim(&mut log, now_millis))
+        };
         for subscription in woken {
             subscription.wake.notify_one();
         }
         self.advanced.notify_waiters();
+        drop(forgotten);
     }
 
     /// Waits until `revision` is published.
@@ -108,20 +107,22 @@ impl Shared {
     /// Forgets history that is too old, too large, or at or below `compact`. Returns when to look again.
     pub(super) fn forget(&self, compact: Option<u64>, now_millis: u64) -> Option<u64> {
         let mut log = self.log.write();
-        if let Some(revision) = compact {
-            log.compact(revision);
-        }
-        self.trim(&mut log, now_millis);
-        log.front_at_millis().map(|at| at.saturating_add(millis(self.options.history)))
+        let compacted = compact.map(|revision| log.compact(revision));
+        let trimmed = self.trim(&mut log, now_millis);
+        let next = log.front_at_millis().map(|at| at.saturating_add(millis(self.options.history)));
+        drop(log);
+        drop((compacted, trimmed));
+        next
     }
 
-    fn trim(&self, log: &mut Log<Event>, now_millis: u64) {
+    fn trim(&self, log: &mut Log<Event>, now_millis: u64) -> Forgotten<Event> {
         let retention =
             Retention { age_millis: millis(self.options.history), bytes_max: self.options.history_bytes_max };
-        log.trim(retention, now_millis);
+        let forgotten = log.trim(retention, now_millis);
         self.oldest.store(log.oldest(), Ordering::Release);
         self.counters.history_events.set(log.len() as u64);
         self.counters.history_bytes.set(log.bytes() as u64);
+        forgotten
     }
 
     pub(super) fn range(&self, request: &RangeRequest) -> Result<Page, Error> {
@@ -133,41 +134,20 @@ impl Shared {
         Ok(page(&map, revision, request))
     }
 
-    /// The map as it was at `revision`, exact where `wanted`: the current one with newer events undone.
+    /// The map as it was at `revision`, exact where `wanted`.
     pub(super) fn map_at(&self, wanted: impl Fn(&Key) -> bool, revision: u64) -> Result<Map, Error> {
-        let (state, mut end) = {
-            let log = self.log.read();
-            (self.state.load_full(), log.end())
-        };
-        if revision > state.revision {
-            return Err(Error::Future { requested: revision, current: state.revision });
-        }
-        if revision < state.compacted {
-            return Err(Error::Compacted { requested: revision, oldest: state.compacted });
-        }
-        let mut map = state.map.clone();
-        loop {
-            let (start, events) = self.newer(revision, end).map_err(|overtaken| compacted(revision, overtaken))?;
-            if events.is_empty() {
-                return Ok(map);
-            }
-            for event in events.iter().rev().filter(|event| wanted(&event.key)) {
-                match &event.previous {
-                    Some(entry) => map.insert(event.key.clone(), entry.clone()),
-                    None => map.remove(&event.key),
-                };
-            }
-            end = start;
-        }
+        Undo::new(self).to(revision, wanted)
     }
 
-    /// Some events after `revision` that stand before position `end`, and where they begin; none when there is no
-    /// further one.
-    fn newer(&self, revision: u64, end: u64) -> Result<(u64, Vec<Arc<Event>>), Overtaken> {
+    /// The state, and the position in the log after its last event.
+    pub(super) fn newest(&self) -> (Arc<State>, u64) {
         let log = self.log.read();
-        let start = log.position_after(revision)?.max(end.saturating_sub(UNDO_EVENTS));
-        let events = (start..end).zip(log.read(start)?).map(|(_, event)| event.clone()).collect();
-        Ok((start, events))
+        (self.state.load_full(), log.end())
+    }
+
+    /// Some events after `revision` that stand before position `end`; see [`Log::newer`].
+    pub(super) fn newer(&self, revision: u64, end: u64) -> Result<(u64, Vec<Arc<Event>>), Overtaken> {
+        self.log.read().newer(revision, end)
     }
 
     /// Registers a watcher and tells it where to begin.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::task::yield_now;
 
 use super::shared::{Shared, compacted};
 use crate::contract::Error;
@@ -41,6 +42,10 @@ impl WatchSource for Watcher {
                 batch.events.retain(|event| event.revision > self.seen);
                 self.seen = self.seen.max(batch.revision);
                 batch.revision = self.seen;
+                if batch.events.is_empty() {
+                    // Whoever reads a long history of others leaves them time.
+                    yield_now().await;
+                }
                 return Ok(batch);
             }
             if shared.is_closed() {

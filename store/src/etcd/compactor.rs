@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::Cluster;
 use super::failure::Failure;
 use super::feed::revision;
-use super::members::Member;
+use super::members::{Again, Member};
 
 /// Not below the prefix: it belongs to the cluster.
 const KEY: &str = "compact_rev_key";
@@ -44,7 +44,7 @@ async fn turn(cluster: &Cluster, last: Turn) -> Result<Turn, Failure> {
         let put = TxnOp::put(KEY, last.revision.to_string(), None);
         member.kv().txn(Txn::new().when([mine]).and_then([put]).or_else([TxnOp::get(KEY, None)])).await
     };
-    let answer = cluster.members.write(take).await?;
+    let answer = cluster.members.write(Again::Wrong, take).await?;
     let now = answer.header().map_or(last.revision, etcd_client::ResponseHeader::revision);
     if answer.succeeded() {
         if last.revision > 0 {

@@ -44,6 +44,8 @@ const NOT_TAKEN: &[&str] = &[
     "etcdserver: too many requests",
     "etcdserver: rpc not supported for learner",
     "etcdserver: not capable",
+    // A member that has no leader to hand it on to, or a leader with too much on its hands.
+    "raft proposal dropped",
 ];
 
 impl Failure {
@@ -124,6 +126,7 @@ mod tests {
     fn only_what_was_surely_not_done_may_be_tried_elsewhere() {
         let of = |code, text: &str| Failure::of_status(&tonic::Status::new(code, text));
         assert!(matches!(of(Code::Unavailable, "etcdserver: no leader"), Failure::NotTaken(_)));
+        assert!(matches!(of(Code::Unknown, "raft proposal dropped"), Failure::NotTaken(_)));
         for text in [
             "etcdserver: request timed out",
             "etcdserver: request timed out, possibly due to previous leader failure",

@@ -31,7 +31,10 @@ impl Feed {
     pub(super) async fn open(members: &Members, layout: &Layout, after: u64) -> Result<Self, Failure> {
         let (at, member) = members.current();
         let failure = match timeout(SILENCE_MAX, Self::open_at(&member, layout, after)).await {
-            Ok(Ok(feed)) => return Ok(Self { member: at, ..feed }),
+            Ok(Ok(feed)) => {
+                members.signs().heard(at);
+                return Ok(Self { member: at, ..feed });
+            }
             Ok(Err(error)) => Failure::of(&error),
             Err(_) => Failure::Unknown(format!("etcd member {} does not answer", member.url()).into()),
         };

@@ -1,20 +1,24 @@
 //! The members of a cluster, and which one is asked.
 //!
-//! All requests go to one member until it fails. A read goes on with the next member. A write does so only when
-//! it certainly was not taken: one whose answer was lost may have been carried out, and asking again would refuse
-//! as a conflict what was done, or do it twice.
+//! All requests go to one member until it fails, or until there is a sign that its answer will not come. A read goes on
+//! with the next member. A write does so when it certainly was not taken. One whose answer was lost may have been carried
+//! out, or may be yet: it is asked for again only when it can be carried out once at most, however often it arrives
+//! ([`Again`]), and when the second attempt is refused then, nobody knows whether the first was carried out.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use etcd_client::{Channel, Client, ConnectOptions, KvClient, LeaseClient, MaintenanceClient, WatchClient};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use etcd_client::{
+    Channel, Client, ConnectOptions, GetOptions, KvClient, LeaseClient, MaintenanceClient, TxnResponse, WatchClient,
+};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use super::failure::Failure;
-use super::options::{EtcdOptions, EtcdOptionsError};
+use super::options::{EtcdOptions, EtcdOptionsError, Layout};
+use super::signs::{ASK_EVERY, Answer, GRACE, Signs, Waited};
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,6 +28,8 @@ pub(super) const SILENCE_MAX: Duration = Duration::from_secs(2);
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a write is waited for. etcd itself gives up after about seven seconds.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long members may take to answer when all of them are asked for signs.
+const SIGN_TIMEOUT: Duration = Duration::from_millis(500);
 /// After every member was asked in vain.
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
 /// How often an unanswered connection is asked for a sign of life, and how long that may take. etcd closes
@@ -65,10 +71,23 @@ impl Member {
     }
 }
 
+/// Whether a write may be asked for again when nobody knows what came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// It expects a revision that is gone for good once the write, or any other, has been carried out. So of all
+    /// attempts one is carried out at most, whenever they arrive.
+    Harmless,
+    /// It may be carried out a second time, after something else happened.
+    Wrong,
+}
+
 /// All of them.
 pub(super) struct Members {
     all: Vec<Arc<Member>>,
     current: AtomicUsize,
+    signs: Signs,
+    /// What is asked for when only a sign of life is wanted.
+    probe: String,
 }
 
 impl Members {
@@ -81,7 +100,8 @@ impl Members {
         if all.is_empty() {
             return Err(EtcdOptionsError::NoEndpoint);
         }
-        Ok(Self { all, current: AtomicUsize::new(0) })
+        let probe = Layout::new(&options.prefix).probe();
+        Ok(Self { all, current: AtomicUsize::new(0), signs: Signs::default(), probe })
     }
 
     /// The one that is asked now, and its place.
@@ -90,72 +110,135 @@ impl Members {
         (at, self.all[at].clone())
     }
 
+    pub(super) fn signs(&self) -> &Signs {
+        &self.signs
+    }
+
     /// Asks the next one from now on, unless that has been decided already.
     pub(super) fn leave(&self, at: usize) {
-        let next = (at + 1) % self.all.len();
+        self.leave_for(at, (at + 1) % self.all.len());
+    }
+
+    fn leave_for(&self, at: usize, next: usize) {
         if next != at && self.current.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             tracing::info!(from = self.all[at].url, to = self.all[next].url, "asking another etcd member");
+        }
+    }
+
+    /// Asks all members for signs, whenever somebody waits for longer than usual. For ever.
+    pub(super) async fn watch_signs(self: Arc<Self>) {
+        loop {
+            self.signs.wanted.notified().await;
+            self.ask_all().await;
+            sleep(ASK_EVERY).await;
+        }
+    }
+
+    /// Asks all members for a linearizable read, which only a member with a leader answers.
+    async fn ask_all(&self) {
+        let mut asked = JoinSet::new();
+        for (at, member) in self.all.iter().cloned().enumerate() {
+            let probe = self.probe.clone();
+            asked.spawn(async move { (at, member.kv().get(probe, Some(GetOptions::new().with_keys_only())).await) });
+        }
+        let (current, _) = self.current();
+        let (mut first, mut until) = (None, Instant::now() + SIGN_TIMEOUT);
+        while let Ok(Some(answer)) = timeout_at(until, asked.join_next()).await {
+            let Ok((at, Ok(answer))) = answer else { continue };
+            self.signs.note(&answer);
+            self.signs.heard(at);
+            if at == current {
+                return;
+            }
+            if first.is_none() {
+                (first, until) = (Some(at), Instant::now() + GRACE);
+            }
+        }
+        if let Some(first) = first {
+            self.leave_for(current, first);
+            self.signs.note_round(Some(current));
         }
     }
 
     /// Asks something that may be asked twice.
     pub(super) async fn read<T, F, Fut>(&self, ask: F) -> Result<T, Failure>
     where
+        T: Answer,
         F: Fn(Arc<Member>) -> Fut,
         Fut: Future<Output = Result<T, etcd_client::Error>>,
     {
         let deadline = Instant::now() + READ_TIMEOUT;
         for attempt in 1.. {
-            let (at, member) = self.current();
-            let failure = match timeout(SILENCE_MAX, ask(member.clone())).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => Failure::of(&error),
-                Err(_) => Failure::Unknown(silent(&member)),
+            let failure = match self.ask(Instant::now() + SILENCE_MAX, &ask).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
             };
             if matches!(failure, Failure::Refused(..)) || Instant::now() >= deadline {
                 return Err(failure);
             }
-            self.leave(at);
-            if attempt % self.all.len() == 0 {
-                sleep(ROUND_PAUSE).await;
-            }
+            self.pause(attempt).await;
         }
         unreachable!("the deadline ends the loop")
     }
 
     /// Asks for something that must not be done twice.
-    pub(super) async fn write<T, F, Fut>(&self, ask: F) -> Result<T, Failure>
+    pub(super) async fn write<F, Fut>(&self, again: Again, ask: F) -> Result<TxnResponse, Failure>
     where
+        F: Fn(Arc<Member>) -> Fut,
+        Fut: Future<Output = Result<TxnResponse, etcd_client::Error>>,
+    {
+        let deadline = Instant::now() + WRITE_TIMEOUT;
+        // Why nobody knows what came of an earlier attempt.
+        let mut doubt = None;
+        for attempt in 1.. {
+            let failure = match (self.ask(deadline, &ask).await, &doubt) {
+                // What refuses this attempt may be that an earlier one was carried out.
+                (Ok(answer), Some(reason)) if !answer.succeeded() => return Err(unknown(reason)),
+                (Ok(answer), _) => return Ok(answer),
+                (Err(Failure::Refused(..)), Some(reason)) => return Err(unknown(reason)),
+                (Err(failure), _) => failure,
+            };
+            match &failure {
+                Failure::NotTaken(_) => {}
+                Failure::Unknown(reason) if again == Again::Harmless => doubt = Some(reason.clone()),
+                Failure::Unknown(_) | Failure::Refused(..) => return Err(failure),
+            }
+            if Instant::now() >= deadline {
+                return Err(doubt.map_or(failure, |reason| unknown(&reason)));
+            }
+            self.pause(attempt).await;
+        }
+        unreachable!("the deadline ends the loop")
+    }
+
+    /// Asks the present member once. When it does not answer, another one is asked from now on.
+    async fn ask<T, F, Fut>(&self, until: Instant, ask: &F) -> Result<T, Failure>
+    where
+        T: Answer,
         F: Fn(Arc<Member>) -> Fut,
         Fut: Future<Output = Result<T, etcd_client::Error>>,
     {
-        let deadline = Instant::now() + WRITE_TIMEOUT;
-        for attempt in 1.. {
-            let (at, member) = self.current();
-            let mut call = pin!(ask(member.clone()));
-            let mut outcome = timeout(SILENCE_MAX, &mut call).await;
-            if outcome.is_err() {
-                // Others need not wait for this member; this write has to.
-                self.leave(at);
-                outcome = timeout_at(deadline, call).await;
+        let (at, member) = self.current();
+        let failure = match self.signs.wait(self.signs.sent(at), until, ask(member.clone())).await {
+            Waited::Answered(Ok(answer)) => {
+                self.signs.note(&answer);
+                return Ok(answer);
             }
-            let failure = match outcome {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => Failure::of(&error),
-                Err(_) => Failure::Unknown(silent(&member)),
-            };
-            if matches!(failure, Failure::Refused(..)) {
-                return Err(failure);
-            }
+            Waited::Answered(Err(error)) => Failure::of(&error),
+            Waited::Silent => Failure::Unknown(silent(&member)),
+            // Who is asked next was decided with the sign.
+            Waited::Overtaken => return Err(Failure::Unknown(overtaken(&member))),
+        };
+        if !matches!(failure, Failure::Refused(..)) {
             self.leave(at);
-            if matches!(failure, Failure::Unknown(_)) || Instant::now() >= deadline {
-                return Err(failure);
-            }
-            if attempt % self.all.len() == 0 {
-                sleep(ROUND_PAUSE).await;
-            }
         }
-        unreachable!("the deadline ends the loop")
+        Err(failure)
+    }
+
+    async fn pause(&self, attempt: usize) {
+        if attempt.is_multiple_of(self.all.len()) {
+            sleep(ROUND_PAUSE).await;
+        }
     }
 }
 
@@ -167,6 +250,14 @@ impl std::fmt::Debug for Members {
 
 fn silent(member: &Member) -> Arc<str> {
     format!("etcd member {} does not answer", member.url).into()
+}
+
+fn overtaken(member: &Member) -> Arc<str> {
+    format!("etcd member {} did not answer before the cluster had another leader, or left it behind", member.url).into()
+}
+
+fn unknown(reason: &Arc<str>) -> Failure {
+    Failure::Unknown(format!("an attempt of unknown outcome came before: {reason}").into())
 }
 
 async fn member(endpoint: &str, options: &EtcdOptions) -> Result<Member, EtcdOptionsError> {

@@ -33,7 +33,7 @@ const RETENTION: Retention = Retention { age_millis: 30_000, bytes_max: 32 << 20
 const PROGRESS_AFTER: Duration = Duration::from_millis(5);
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// First and longest pause after a failure.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -123,19 +123,20 @@ impl Mirror {
     fn publish(&self, batch: &Batch, started: Instant) {
         let now_millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut woken = Vec::new();
-        {
+        let forgotten = {
             let mut log = self.log.write();
             for event in &batch.events {
                 self.subscriptions.mark(event, log.end(), &mut woken);
                 log.push(event.clone(), now_millis);
             }
-            log.trim(RETENTION, now_millis);
             self.revision.store(batch.revision, Ordering::Release);
-        }
+            log.trim(RETENTION, now_millis)
+        };
         for subscription in woken {
             subscription.wake.notify_one();
         }
         self.advanced.notify_waiters();
+        drop(forgotten);
     }
 
     /// Begins anew after a gap: everybody has to find out what they missed.
@@ -195,16 +196,18 @@ impl Mirror {
         layout: &Layout,
         started: Instant,
     ) -> Result<std::convert::Infallible, Error> {
+        let member = feed.member;
         loop {
             let wanted = self.wanted.load(Ordering::Acquire);
             if wanted <= self.revision() {
                 tokio::select! {
                     batch = feed.next() => self.publish(&batch?, started),
                     () = self.wants.notified() => {}
+                    () = members.signs().silenced(member) => return Err(silent()),
                 }
                 continue;
             }
-            if !self.take_wanted(feed, wanted, started).await? {
+            if !self.take_wanted(feed, members, wanted, started).await? {
                 let newest = current(members, layout).await.map_err(|failure| failure.into_error("watch"))?;
                 if newest > self.revision() {
                     let reason = "the watch lags behind and is silent".into();
@@ -218,7 +221,13 @@ impl Mirror {
 
     /// Takes events until `wanted` has been reached, asking for progress when they do not come by themselves.
     /// False when nothing is heard for too long.
-    async fn take_wanted(&self, feed: &mut Feed, wanted: u64, started: Instant) -> Result<bool, Error> {
+    async fn take_wanted(
+        &self,
+        feed: &mut Feed,
+        members: &Members,
+        wanted: u64,
+        started: Instant,
+    ) -> Result<bool, Error> {
         let mut pause = PROGRESS_AFTER;
         let mut heard = Instant::now();
         while self.revision() < wanted {
@@ -226,6 +235,9 @@ impl Mirror {
                 self.publish(&batch?, started);
                 heard = Instant::now();
                 continue;
+            }
+            if members.signs().is_silent(feed.member) {
+                return Err(silent());
             }
             if heard.elapsed() > SILENCE_MAX {
                 return Ok(false);
@@ -235,6 +247,10 @@ impl Mirror {
         }
         Ok(true)
     }
+}
+
+fn silent() -> Error {
+    Error::Unavailable { operation: "watch", reason: "the member is silent while others answer".into() }
 }
 
 /// The cluster's revision now.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
+use tokio::task::yield_now;
 
 use super::feed::Feed;
 use super::mirror::Mirror;
@@ -95,6 +96,10 @@ impl WatchSource for Watcher {
                     batch.events.retain(|event| event.revision > self.seen);
                     self.seen = self.seen.max(batch.revision);
                     batch.revision = self.seen;
+                    if batch.events.is_empty() {
+                        // Whoever reads a long history of others leaves them time.
+                        yield_now().await;
+                    }
                     return Ok(batch);
                 }
                 Ok(None) => subscription.wake.notified().await,

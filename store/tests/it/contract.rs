@@ -151,6 +151,7 @@ async fn expectations(bench: Bench) {
         other => panic!("{other:?}"),
     };
     conflict(bench.try_put("a", "x", Expect::Revision(1)).await, None);
+    conflict(bench.try_put("a", "x", Expect::Revision(0)).await, None);
     let first = bench.try_put("a", "1", Expect::Absent).await.unwrap();
     conflict(bench.try_put("a", "x", Expect::Absent).await, Some("1"));
     conflict(bench.try_put("a", "x", Expect::Revision(first - 1)).await, Some("1"));

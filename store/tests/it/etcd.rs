@@ -353,6 +353,55 @@ async fn survives(mut cluster: Cluster, faults: impl AsyncFn(&mut Cluster, &Etcd
     assert!(stored.len() as u64 <= written.len() as u64 + unknown + 1);
 }
 
+/// Changes one object over and over until it is told to stop, each time from the revision that it knows. Returns how
+/// often.
+async fn update_until(store: Arc<EtcdStore>, name: String, stop: Arc<AtomicBool>, done: Arc<AtomicU64>) -> u64 {
+    let mut revision = put(&*store, &name, "0").await.unwrap();
+    for n in 1.. {
+        if stop.load(Ordering::Relaxed) {
+            return n - 1;
+        }
+        let value = Bytes::from(n.to_string());
+        let written = store.put(key(&name), value, Expect::Revision(revision), None).await;
+        revision = written.unwrap_or_else(|error| panic!("nobody else changes {name}: {error:?}"));
+        done.fetch_add(1, Ordering::Relaxed);
+    }
+    unreachable!("it is told to stop")
+}
+
+/// A follower hands writes on to a leader that is gone, and answers seven seconds later that it does not know. What
+/// cannot be done twice is asked for again before that.
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_are_not_lost_with_the_leader() {
+    const WRITERS: u64 = 4;
+    let mut cluster = block_in_place(|| Cluster::start(Release::V3_7, 3)).unwrap();
+    for round in 0..2 {
+        let leader = block_in_place(|| cluster.leader()).unwrap();
+        let followers = cluster.endpoints().into_iter().enumerate().filter(|(n, _)| *n != leader);
+        let endpoints = followers.map(|(_, endpoint)| endpoint).collect();
+        let store = Arc::new(EtcdStore::new(EtcdOptions { endpoints, ..options(&cluster) }).await.unwrap());
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let mut writers = JoinSet::new();
+        for writer in 0..WRITERS {
+            let name = format!("r{round}-{writer}");
+            writers.spawn(update_until(store.clone(), name, stop.clone(), done.clone()));
+        }
+        goes_on(&done, "the start").await;
+        block_in_place(|| cluster.kill(leader)).unwrap();
+        let pause = goes_on(&done, "a leader was killed").await;
+        println!("round {round}: updates again {pause:?} after the leader was killed");
+        block_in_place(|| cluster.restart(leader)).unwrap();
+        stop.store(true, Ordering::Relaxed);
+        // All of its writers, one of which was told more often than another.
+        let updates: u64 = writers.join_all().await.into_iter().sum();
+        assert_eq!(updates, done.load(Ordering::Relaxed));
+        let request = RangeRequest::all(prefix());
+        let stored = store.range(request).await.unwrap().entries;
+        let versions = stored.iter().filter(|entry| entry.key.name().starts_with(&format!("r{round}-")));
+        assert_eq!(versions.map(|entry| entry.version).sum::<u64>(), updates + WRITERS, "none was done twice");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_quorum_it_says_so_and_comes_back() {
     let mut cluster = block_in_place(|| Cluster::start(Release::V3_4, 3)).unwrap();

@@ -251,6 +251,57 @@ async fn without_room_for_a_segment_only_deletions_are_accepted() {
     assert!(store.health().await.is_ok());
 }
 
+/// Nobody writes while the store says that it is full, so it has to find out by itself that it is not any more.
+#[tokio::test]
+async fn room_is_noticed_without_a_write() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("store");
+    let store = EmbeddedStore::open(&dir, Options { segment_bytes: 256 << 10, ..options() }).unwrap();
+    put(&store, 0, b"first").await.unwrap();
+    std::fs::rename(&dir, parent.path().join("gone")).unwrap();
+    let deadline = std::time::Instant::now() + crate::contract::SOON;
+    while put(&store, 0, &[b'x'; 10_000]).await.is_ok() {
+        assert!(std::time::Instant::now() < deadline, "the store never noticed");
+    }
+    assert!(matches!(store.health().await, Err(Error::Full)));
+    std::fs::rename(parent.path().join("gone"), &dir).unwrap();
+    while store.health().await.is_err() {
+        assert!(std::time::Instant::now() < deadline, "the store never noticed that there is room");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    put(&store, 0, b"room again").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_due_on_a_full_disk_takes_nothing_else_along() {
+    const LEASE: i64 = 7;
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let now = Arc::new(AtomicU64::new(1_000));
+    let clock = Clock::custom({
+        let now = now.clone();
+        move || now.load(Ordering::Relaxed)
+    });
+    let store = EmbeddedStore::open(dir.path(), Options { clock, ..faulty(&disk) }).unwrap();
+    let grant = |txn: &mut Txn<'_>| {
+        txn.grant(LEASE, 60_000);
+        Ok::<_, Error>(())
+    };
+    store.transact(grant).await.unwrap().unwrap();
+    let ttl = Some(std::time::Duration::from_secs(1));
+    store.put(key(1), Bytes::from_static(b"x"), Expect::Any, ttl).await.unwrap();
+    disk.0.full.store(true, Ordering::Relaxed);
+    assert!(matches!(put(&store, 2, b"x").await, Err(Error::Full)));
+    // A key is due, whose deletion finds no room.
+    now.store(30_000, Ordering::Relaxed);
+    assert_eq!(store.transact(|txn| Ok::<_, Error>(txn.renew(LEASE))).await.unwrap().unwrap(), Some(60_000));
+    assert_eq!(store.backup().await.unwrap().len(), 1);
+    assert_eq!(store.counters().expired.get(), 0);
+    disk.0.full.store(false, Ordering::Relaxed);
+    put(&store, 3, b"x").await.unwrap();
+    assert!(store.get(&key(1)).await.unwrap().0.is_none() && store.counters().expired.get() == 1);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
 

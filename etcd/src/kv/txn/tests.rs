@@ -59,3 +59,21 @@ fn a_key_is_put_once_and_not_deleted_as_well() {
     assert!(!accepted(&[put("a"), nested(vec![], vec![put("a")])]));
     assert!(!accepted(&[put("a"), nested(vec![delete("a", "b")], vec![])]));
 }
+
+#[tokio::test]
+async fn an_answer_ends_where_it_is_too_large() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = crate::Server::empty(dir.path());
+    let call = PutRequest { key: "a".into(), value: vec![b'x'; 1000].into(), ..PutRequest::default() };
+    crate::kv::put(&server, call).await.unwrap();
+    let view = server.store.latest();
+    let call = RangeRequest { key: "a".into(), ..RangeRequest::default() };
+    let outcome = |reads: usize| {
+        let one = || Done::Range { view: view.clone(), revision: 2, call: call.clone() };
+        let nested = Outcome { revision: 2, succeeded: true, done: (0..reads).map(|_| one()).collect() };
+        Outcome { revision: 2, succeeded: true, done: vec![one(), Done::Txn(nested)] }
+    };
+    let answered = |reads, mut left: usize| outcome(reads).answer(&mut left).map_err(|status| status.code());
+    assert!(answered(8, 9 * 1200).is_ok());
+    assert_eq!(answered(9, 9 * 1200).unwrap_err(), tonic::Code::ResourceExhausted);
+}

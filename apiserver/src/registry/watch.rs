@@ -28,6 +28,8 @@ use crate::negotiate::Transform;
 
 /// Events are gathered into one write up to this size.
 const WRITE_BYTES: usize = 64 * 1024;
+/// So many events are looked at in one go, wanted or not. A long history of what is not wanted has to leave others time.
+const LOOKED_AT_MAX: usize = 128;
 /// How often a quiet watch tells how far it is.
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
 /// The last bookmark goes out this long before the end.
@@ -196,7 +198,11 @@ impl Stream {
 
     /// Events that are there already.
     fn write_ready(&mut self, out: &mut Vec<u8>) {
-        while out.len() < WRITE_BYTES && self.initial.len() == 0 && self.end_of_initial.is_none() && !self.over {
+        for _ in 0..LOOKED_AT_MAX {
+            let is_behind = self.initial.len() > 0 || self.end_of_initial.is_some();
+            if out.len() >= WRITE_BYTES || is_behind || self.over {
+                return;
+            }
             let Ok(watcher) = &mut self.source else { return };
             match watcher.try_next() {
                 Ok(Some(event)) => self.write_event(out, &event),

@@ -161,6 +161,11 @@ pub trait Strategy: Send + Sync + 'static {
         &[]
     }
 
+    /// A namespaced kind with selectable fields of its own can be selected by its namespace too.
+    fn selects_namespace(&self) -> bool {
+        true
+    }
+
     /// Why a field is none of those that can be selected by.
     fn unknown_field(&self, field: &str) -> String {
         if self.selectable_fields().is_empty() {

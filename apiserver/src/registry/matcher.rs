@@ -120,13 +120,16 @@ pub(crate) fn namespace_of<'a>(endpoint: &Endpoint, key: &'a Key) -> &'a str {
 }
 
 fn terms(endpoint: &Endpoint, selector: &FieldSelector) -> Result<Vec<Term>, Status> {
-    let selectable = endpoint.collection.strategy.selectable_fields();
+    let (strategy, namespaced) = (endpoint.collection.strategy, endpoint.collection.namespaced);
+    let selectable = strategy.selectable_fields();
+    // A kind that says by what it is selected leaves out what it has not, as upstream's conversions of field labels do.
+    let by_namespace = selectable.is_empty() || (namespaced && strategy.selects_namespace());
     let compile = |term: &api::selector::FieldTerm| {
         let served = term.field.as_str();
         let stored = endpoint.conversion.map_or(Some(served), |conversion| conversion.field(served));
         let field = match stored.ok_or_else(|| unknown_field(endpoint, served))? {
             "metadata.name" => Field::Name,
-            "metadata.namespace" => Field::Namespace,
+            "metadata.namespace" if by_namespace => Field::Namespace,
             other => {
                 let place = selectable.iter().position(|own| *own == other);
                 Field::Selectable(place.ok_or_else(|| unknown_field(endpoint, &term.field))?)

@@ -103,6 +103,10 @@ impl Strategy for PodCertificateRequest {
         &["spec.nodeName", "spec.podName", "spec.signerName"]
     }
 
+    fn selects_namespace(&self) -> bool {
+        false
+    }
+
     fn row(&self, object: &Value, _now: Timestamp) -> Option<Vec<Value>> {
         let spec = at(object, "spec");
         let conditions = list(at(object, "status"), "conditions").iter().map(|condition| text(condition, "type"));

@@ -41,6 +41,27 @@ async fn bodies_are_checked_against_the_path() {
 }
 
 #[tokio::test]
+async fn a_kind_with_fields_to_select_by_says_whether_its_namespace_is_one() {
+    let server = server().await;
+    for (path, code) in [
+        ("/api/v1/pods", 200),
+        ("/api/v1/secrets", 200),
+        ("/api/v1/configmaps", 200),
+        ("/apis/rbac.authorization.k8s.io/v1/clusterroles", 200),
+        ("/api/v1/nodes", 400),
+        ("/apis/certificates.k8s.io/v1/certificatesigningrequests", 400),
+        ("/apis/certificates.k8s.io/v1/podcertificaterequests", 400),
+    ] {
+        let answer = server.list(&format!("{path}?fieldSelector=metadata.namespace%3Da")).await;
+        assert_eq!(answer.code, code, "{path}: {answer:?}");
+        if code == 400 {
+            assert_eq!(answer.body["message"], "field label not supported: metadata.namespace", "{path}");
+        }
+        assert_eq!(server.list(&format!("{path}?fieldSelector=metadata.name%3Da")).await.code, 200, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn unknown_fields_are_ignored_told_or_refused() {
     let server = server().await;
     let body = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}, "spec": {}});

@@ -1,7 +1,7 @@
 //! An answer without what differs from run to run. Every rule has a name here, and there are no others:
 //!
 //! - **lengths**: the headers that say when, how long and on which connection are left out;
-//! - **uids**, **times**, **revisions**, **continue tokens**: a word in angle brackets instead;
+//! - **uids**, **times**, **days**, **revisions**, **continue tokens**: a word in angle brackets instead;
 //! - **ages**: a table's `5s`;
 //! - **generated**: names made from `generateName`, volumes of service-account tokens, tokens themselves, certificates;
 //! - **addresses** and **ports** that the server chose: those that are asked for lie in 10.96.7.0/24 and from 32700 to 32719;
@@ -158,6 +158,7 @@ fn steady_text(string: &str, key: &str) -> String {
     match key {
         "resourceVersion" if !["", "0"].contains(&string) => "<revision>".to_owned(),
         "continue" if !string.is_empty() => "<continue>".to_owned(),
+        "since" if api::time::parse_day(string).is_some() => "<day>".to_owned(),
         "token" if string.matches('.').count() == 2 => "<token>".to_owned(),
         _ => text(string),
     }

@@ -67,6 +67,20 @@ where
     K: Object + Resource<Scope = NamespaceResourceScope>,
     O: Object + Resource<Scope = NamespaceResourceScope>,
 {
+    settle_with(client, owner, claims, None).await
+}
+
+/// As [`settle`]; what is adopted gets the finalizer too, and what is released loses it.
+pub(crate) async fn settle_with<K, O>(
+    client: &Client,
+    owner: &O,
+    claims: Claims<K>,
+    finalizer: Option<&str>,
+) -> Result<Vec<Arc<K>>, Error>
+where
+    K: Object + Resource<Scope = NamespaceResourceScope>,
+    O: Object + Resource<Scope = NamespaceResourceScope>,
+{
     let Claims { mut owned, adopt, release } = claims;
     if adopt.is_empty() && release.is_empty() {
         return Ok(owned);
@@ -74,10 +88,13 @@ where
     let namespace = owner.meta().namespace.clone().unwrap_or_default();
     let api = Api::<K>::namespaced(client.clone(), &namespace);
     for object in release {
-        let patch = json!({"metadata": {
+        let mut patch = json!({"metadata": {
             "uid": object.meta().uid,
             "ownerReferences": [{"$patch": "delete", "uid": owner.meta().uid}],
         }});
+        if let Some(finalizer) = finalizer {
+            patch["metadata"]["$deleteFromPrimitiveList/finalizers"] = json!([finalizer]);
+        }
         match patch_object(&api, &*object, &patch).await {
             // It is another object by now, or was released meanwhile.
             Err(error) if matches!(error.status_code(), Some(404 | 422)) => {}
@@ -88,12 +105,24 @@ where
         recheck(client, owner, &namespace).await?;
     }
     for object in adopt {
-        let patch = json!({"metadata": {"uid": object.meta().uid, "ownerReferences": [controller_ref(owner)]}});
+        let mut patch = json!({"metadata": {"uid": object.meta().uid, "ownerReferences": [controller_ref(owner)]}});
+        if let Some(finalizer) = finalizer {
+            patch["metadata"]["finalizers"] = json!([finalizer]);
+        }
         if patch_object(&api, &*object, &patch).await.found()?.is_some() {
-            owned.push(object);
+            owned.push(with_finalizer(object, finalizer));
         }
     }
     Ok(owned)
+}
+
+/// The object as the server has it by now.
+fn with_finalizer<K: Object>(mut object: Arc<K>, finalizer: Option<&str>) -> Arc<K> {
+    let has = |finalizer: &str| object.meta().finalizers.iter().flatten().any(|it| it == finalizer);
+    if let Some(finalizer) = finalizer.filter(|finalizer| !has(finalizer)) {
+        Arc::make_mut(&mut object).meta_mut().finalizers.get_or_insert_default().push(finalizer.to_owned());
+    }
+    object
 }
 
 async fn patch_object<K: Object>(api: &Api<K>, object: &K, patch: &serde_json::Value) -> Result<(), Error> {

@@ -58,6 +58,7 @@ impl Controller {
     async fn sync(&self, key: Key) -> Result<Option<Duration>, Error> {
         let Some(cron) = self.crons.get(&key.namespace, &key.name) else { return Ok(None) };
         let jobs = self.jobs.get(cron.metadata.uid.as_deref().unwrap_or_default());
+        let Some(cron) = self.latest(cron, &jobs).await? else { return Ok(None) };
         let gone = self.missing(&cron, &jobs).await?;
         let Plan { mut status, start, replace, surplus, again, events } =
             plan::plan(&cron, &jobs, &gone, daemon::clock::now());
@@ -77,6 +78,19 @@ impl Controller {
         }
         self.write_status(&cron, status).await?;
         Ok(again)
+    }
+
+    /// The cron job as the cache has it, unless a job runs that it does not know: the cache may be behind the start.
+    async fn latest(&self, cron: Arc<CronJob>, jobs: &[Arc<Job>]) -> Result<Option<Arc<CronJob>>, Error> {
+        let active = cron.status.as_ref().and_then(|status| status.active.as_deref()).unwrap_or_default();
+        let is_known = |job: &Arc<Job>| active.iter().any(|it| it.uid == job.metadata.uid);
+        if jobs.iter().all(|job| plan::ended(job).is_some() || is_known(job)) {
+            return Ok(Some(cron));
+        }
+        let key = Key::of(&*cron);
+        let api = Api::<CronJob>::namespaced(self.client.clone(), &key.namespace);
+        let latest = api.get_opt(&key.name).await.during("get cron job", key)?;
+        Ok(latest.filter(|latest| latest.metadata.uid == cron.metadata.uid).map(Arc::new))
     }
 
     /// Uids of jobs that are said to be active and are not there.

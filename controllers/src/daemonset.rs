@@ -53,6 +53,11 @@ struct Controller {
 struct Failures(HashMap<(String, String), (Instant, Duration)>);
 
 impl Failures {
+    /// The set is gone.
+    fn forget(&mut self, set: &str) {
+        self.0.retain(|(uid, _), _| uid != set);
+    }
+
     /// How long a failed pod has to stay; zero when it may be replaced now, which is noted.
     fn wait(&mut self, set: &str, node: &str, now: Instant) -> Duration {
         let entry = self.0.entry((set.to_owned(), node.to_owned())).or_insert((now, Duration::ZERO));
@@ -87,6 +92,7 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
         let key = Key::of(&**change.object());
         if change.is_deleted() {
             it.expectations.forget(&key);
+            it.failures.lock().forget(change.object().metadata.uid.as_deref().unwrap_or_default());
         }
         it.queue.add(key);
     });
@@ -220,10 +226,7 @@ impl Controller {
         let uid = set.metadata.uid.clone().unwrap_or_default();
         let now = daemon::clock::monotonic();
         let mut wait = |node: &str| self.failures.lock().wait(&uid, node, now);
-        let mut plan = observed.manage(&mut wait);
-        if plan.is_empty() {
-            plan = rollout::plan(observed);
-        }
+        let plan = observed.plan(&mut wait);
         for Retired { pod, node, succeeded } in &plan.retired {
             let name = format!("{}/{}", key.namespace, pod.metadata.name.as_deref().unwrap_or_default());
             let (type_, reason, message) = if *succeeded {
@@ -260,17 +263,7 @@ impl Controller {
         })
         .await;
         self.expectations.lower(key, create.len() - succeeded);
-        let deletions = delete.iter().map(|pod| async {
-            let deleted = self.control.delete(&owner, pod.metadata.name.as_deref().unwrap_or_default()).await;
-            if deleted.is_err() {
-                self.expectations.deleted(key, pod.metadata.uid.as_deref().unwrap_or_default());
-            }
-            match deleted {
-                Err(error) if error.is_not_found() => Ok(()),
-                done => done,
-            }
-        });
-        let deleted = futures::future::join_all(deletions).await.into_iter().find(Result::is_err).unwrap_or(Ok(()));
+        let deleted = self.control.delete_all(&owner, &delete, |uid| self.expectations.deleted(key, uid)).await;
         failure.map_or(deleted, Err)
     }
 

@@ -108,8 +108,8 @@ impl Controller {
         let pod = change.object();
         let ending = change.is_deleted() || pod.metadata.deletion_timestamp.is_some();
         let Some(owner) = controller_of(&pod.metadata).filter(|owner| owner.kind == "Job") else {
-            if !ending && controller_of(&pod.metadata).is_none() {
-                self.wake_matching(pod);
+            if controller_of(&pod.metadata).is_none() && !change.is_deleted() {
+                self.nobodys(pod, ending);
             }
             return;
         };
@@ -128,6 +128,16 @@ impl Controller {
             _ => {}
         }
         self.queue.add_after(Work::Job(key), BATCH);
+    }
+
+    /// A pod that belongs to nobody, perhaps because the garbage collector took its job from it.
+    fn nobodys(&self, pod: &Pod, ending: bool) {
+        if tracking::is_tracked(pod) {
+            self.queue.add(Work::Orphan(Key::of(pod)));
+        }
+        if !ending {
+            self.wake_matching(pod);
+        }
     }
 
     fn wake_matching(&self, pod: &Pod) {
@@ -154,19 +164,28 @@ impl Controller {
 
     async fn sync_orphan(&self, key: &Key) -> Result<(), Error> {
         let Some(pod) = self.pods.get(&key.namespace, &key.name) else { return Ok(()) };
-        let Some(owner) = controller_of(&pod.metadata) else { return Ok(()) };
-        let api = Api::<Job>::namespaced(self.client.clone(), &key.namespace);
-        let job = api.get_metadata_opt(&owner.name).await.during("get job of pod", key)?;
-        if job.is_some_and(|job| job.metadata.uid.as_ref() == Some(&owner.uid)) {
-            return Ok(());
+        // One that nobody controls has only been let go, or was taken from its job.
+        if let Some(owner) = controller_of(&pod.metadata) {
+            let api = Api::<Job>::namespaced(self.client.clone(), &key.namespace);
+            let job = api.get_metadata_opt(&owner.name).await.during("get job of pod", key)?;
+            let is_its = job.is_some_and(|job| job.metadata.uid.as_ref() == Some(&owner.uid));
+            if is_its || owner.kind != "Job" {
+                return Ok(());
+            }
         }
         self.release(&pod).await
     }
 
     async fn sync_job(&self, key: Key) -> Result<Option<Duration>, Error> {
         let Some(job) = self.jobs.get(&key.namespace, &key.name) else { return Ok(None) };
-        if plan::is_managed_elsewhere(&job) || plan::is_finished(&job) {
+        if plan::is_managed_elsewhere(&job) {
             return Ok(None);
+        }
+        if plan::is_finished(&job) {
+            // Those that were to be let go with the last status, should that have failed.
+            let uid = job.metadata.uid.clone().unwrap_or_default();
+            let left = self.shared.pods_by_owner().get(&Owner::Controller(uid));
+            return self.release_all(&left).await.map(|()| None);
         }
         let selector = selector(&job)?;
         let mine = self.claim(&job, &selector).await?;
@@ -196,7 +215,8 @@ impl Controller {
         let mine = index.get(&Owner::Controller(job.metadata.uid.clone().unwrap_or_default()));
         let candidates = mine.into_iter().chain(index.get(&Owner::Nobody { namespace }));
         let wanted = |pod: &Pod| claim::matches(selector, pod.metadata.labels.as_ref());
-        claim::settle(&self.client, job, claim::sort(&job.metadata, candidates, wanted)).await
+        let claims = claim::sort(&job.metadata, candidates, wanted);
+        claim::settle_with(&self.client, job, claims, Some(FINALIZER)).await
     }
 
     async fn act(&self, key: &Key, job: &Arc<Job>, action: Action) -> Result<(), Error> {
@@ -221,14 +241,7 @@ impl Controller {
             Action::Delete(pods) => {
                 let uids = pods.iter().filter_map(|pod| pod.metadata.uid.clone());
                 self.expectations.expect(key.clone(), 0, uids);
-                for pod in &pods {
-                    let deleted = self.control.delete(&owner, pod.metadata.name.as_deref().unwrap_or_default()).await;
-                    if deleted.is_err() {
-                        self.expectations.deleted(key, pod.metadata.uid.as_deref().unwrap_or_default());
-                    }
-                    deleted.found()?;
-                }
-                Ok(())
+                self.control.delete_all(&owner, &pods, |uid| self.expectations.deleted(key, uid)).await
             }
         }
     }

@@ -88,7 +88,7 @@ impl Controller {
         };
         if has_ranges(&node) {
             self.occupy(&node);
-            known.lock().insert(name, ranges_of(&node));
+            self.note(known, name, ranges_of(&node));
             return Ok(None);
         }
         let Some(ranges) = self.allocate() else {
@@ -102,7 +102,7 @@ impl Controller {
         let patched = api.patch(&name, &PatchParams::default(), &Patch::Strategic(patch)).await;
         match patched.during("give a range to node", &name).found() {
             Ok(Some(_)) => {
-                known.lock().insert(name, ranges);
+                self.note(known, name, ranges);
                 Ok(None)
             }
             failed => {
@@ -110,6 +110,12 @@ impl Controller {
                 failed.map(|_| None)
             }
         }
+    }
+
+    /// What a node has. A former node of its name may have had something else.
+    fn note(&self, known: &Known, name: String, ranges: Vec<IpNet>) {
+        let had = known.lock().insert(name, ranges.clone());
+        had.into_iter().flatten().filter(|range| !ranges.contains(range)).for_each(|range| self.release(&range));
     }
 
     /// One range of each family, or nothing.

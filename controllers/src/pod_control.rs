@@ -1,5 +1,7 @@
 //! Creates and deletes pods for a controller, and tells it in events about the owner.
 
+use std::sync::Arc;
+
 use k8s_openapi::{
     api::core::v1::{ObjectReference, Pod, PodTemplateSpec},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
@@ -67,6 +69,29 @@ impl PodControl {
     }
 }
 
+impl PodControl {
+    /// Deletes pods of the owner's namespace, all at once. Those that are gone already are no failure. `unseen` is told
+    /// the uids of pods that no event will show to go.
+    pub(crate) async fn delete_all(
+        &self,
+        owner: &ObjectReference,
+        pods: &[Arc<Pod>],
+        unseen: impl Fn(&str),
+    ) -> Result<(), Error> {
+        let deletions = pods.iter().map(|pod| async {
+            let deleted = self.delete(owner, pod.metadata.name.as_deref().unwrap_or_default()).await;
+            if deleted.is_err() {
+                unseen(pod.metadata.uid.as_deref().unwrap_or_default());
+            }
+            match deleted {
+                Err(error) if error.is_not_found() => Ok(()),
+                done => done,
+            }
+        });
+        futures::future::join_all(deletions).await.into_iter().find(Result::is_err).unwrap_or(Ok(()))
+    }
+}
+
 /// A pod as a template says, named after its owner, which controls it.
 pub(crate) fn pod_of(template: &PodTemplateSpec, owner: OwnerReference) -> Pod {
     let meta = template.metadata.clone().unwrap_or_default();
@@ -127,6 +152,33 @@ mod tests {
             assert_eq!((called.load(Ordering::Relaxed), done), (calls, succeeded), "{count} failing at {failing}");
             assert_eq!(failure.is_some(), succeeded < count);
         }
+    }
+
+    #[tokio::test]
+    async fn one_that_cannot_be_deleted_does_not_keep_the_others() {
+        let answer = |request: http::Request<kube::client::Body>| async move {
+            let code = match request.uri().path().rsplit('/').next() {
+                Some("bad") => 500,
+                Some("gone") => 404,
+                _ => 200,
+            };
+            let body = serde_json::json!({"kind": "Status", "status": "Failure", "code": code}).to_string();
+            http::Response::builder().status(code).body(kube::client::Body::from(body.into_bytes()))
+        };
+        let client = Client::new(tower::service_fn(answer), "ns");
+        let control = PodControl { client, recorder: Recorder::detached("test").0 };
+        let pod = |name: &str| {
+            let metadata =
+                ObjectMeta { name: Some(name.to_owned()), uid: Some(name.to_owned()), ..ObjectMeta::default() };
+            Arc::new(Pod { metadata, ..Pod::default() })
+        };
+        let owner = ObjectReference { namespace: Some("ns".to_owned()), ..ObjectReference::default() };
+        let unseen = std::cell::RefCell::new(Vec::new());
+        let note = |uid: &str| unseen.borrow_mut().push(uid.to_owned());
+        let deleted = control.delete_all(&owner, &["bad", "a", "gone", "b"].map(pod), note).await;
+        assert_eq!(deleted.unwrap_err().status_code(), Some(500));
+        unseen.borrow_mut().sort_unstable();
+        assert_eq!(unseen.into_inner(), ["bad", "gone"], "the others are expected to be seen going");
     }
 
     #[test]

@@ -27,8 +27,10 @@ struct Controller {
     pods: Informer<Pod>,
     nodes: Informer<Node>,
     /// Since when pods are only tolerating what is on their node, by uid.
-    tolerating: Mutex<HashMap<String, Timestamp>>,
+    tolerating: Tolerating,
 }
+
+type Tolerating = Arc<Mutex<HashMap<String, Timestamp>>>;
 
 pub(crate) async fn run(context: Context) -> Result<(), Error> {
     let queue = Queue::<Key>::new();
@@ -37,11 +39,16 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
         recorder: context.recorder("taint-eviction-controller"),
         pods: context.informer(),
         nodes: context.informer(),
-        tolerating: Mutex::default(),
+        tolerating: Tolerating::default(),
     };
     context.shared.pods_by_node();
-    let changed = queue.clone();
-    controller.pods.handle(move |change| pod_changed(change, &changed));
+    let (changed, tolerating) = (queue.clone(), controller.tolerating.clone());
+    controller.pods.handle(move |change| {
+        if change.is_deleted() {
+            tolerating.lock().remove(change.object().metadata.uid.as_deref().unwrap_or_default());
+        }
+        pod_changed(change, &changed);
+    });
     let (changed, shared) = (queue.clone(), context.shared.clone());
     controller.nodes.handle(move |change| node_changed(change, &shared, &changed));
     controller.pods.synced().await;
@@ -83,6 +90,10 @@ impl Controller {
     async fn sync(&self, key: Key) -> Result<Option<Duration>, Error> {
         let Some(pod) = self.pods.get(&key.namespace, &key.name) else { return Ok(None) };
         let uid = pod.metadata.uid.clone().unwrap_or_default();
+        if pod.metadata.deletion_timestamp.is_some() {
+            self.tolerating.lock().remove(&uid);
+            return Ok(None);
+        }
         let node = self.nodes.get("", pods::node(&pod));
         let verdict = node.map_or(Verdict::Stays, |node| plan::verdict(&pod, &node));
         let since = self.tolerating.lock().get(&uid).copied();
@@ -108,17 +119,15 @@ impl Controller {
     }
 
     async fn evict(&self, pod: &Arc<Pod>) -> Result<(), Error> {
-        self.tolerating.lock().remove(pod.metadata.uid.as_deref().unwrap_or_default());
-        if pod.metadata.deletion_timestamp.is_some() {
-            return Ok(());
-        }
         self.tell(pod, "Marking for deletion Pod");
         let message = "Taint manager: deleting due to NoExecute taint";
         let status = json!({"conditions": [disrupt::disruption_target("DeletionByTaintManager", message)]});
-        if disrupt::patch_status(&self.client, pod, status).await?.is_none() {
-            return Ok(());
+        if disrupt::patch_status(&self.client, pod, status).await?.is_some() {
+            disrupt::delete(&self.client, pod, false).await?;
         }
-        disrupt::delete(&self.client, pod, false).await
+        // Not before: a pod that could not be told to go has no time left when that is tried again.
+        self.tolerating.lock().remove(pod.metadata.uid.as_deref().unwrap_or_default());
+        Ok(())
     }
 
     fn tell(&self, pod: &Pod, what: &str) {
@@ -126,3 +135,6 @@ impl Controller {
         self.recorder.event(pod, EventType::Normal, "TaintManagerEviction", message);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,17 +83,19 @@ impl Clock<'_> {
         let last = self.cron.status.as_ref().and_then(|status| status.last_schedule_time.as_ref()).map(|time| time.0);
         let mut since = last.or(created).unwrap_or(self.now);
         if let Some(seconds) = self.cron.spec.starting_deadline_seconds {
-            since = since.max(self.now - SignedDuration::from_secs(seconds));
+            // Further back than time goes is no limit.
+            let earliest = self.now.checked_sub(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MIN);
+            since = since.max(earliest);
         }
         let first = self.next(since).filter(|time| *time <= self.now)?;
         let Some(second) = self.next(first).filter(|time| *time <= self.now) else { return Some((first, false)) };
         // Not one by one: the last start may be long ago.
         let period = second.duration_since(first).as_secs().max(1);
         let missed = self.now.duration_since(first).as_secs() / period + 1;
-        let mut latest = first + SignedDuration::from_secs((missed - 2).max(0) * period);
-        while let Some(next) = self.next(latest).filter(|time| *time <= self.now) {
-            latest = next;
-        }
+        let near = first + SignedDuration::from_secs((missed - 2).max(0) * period);
+        let come = |after: Timestamp| self.next(after).filter(|time| *time <= self.now);
+        // Between uneven times there may be none that near; as upstream, none is made up.
+        let latest = std::iter::successors(come(near), |time| come(*time)).last()?;
         Some((latest, missed > MANY))
     }
 
@@ -155,7 +157,7 @@ impl Plan {
         }
         let spec = &clock.cron.spec;
         let deadline = spec.starting_deadline_seconds.map(SignedDuration::from_secs);
-        if deadline.is_some_and(|deadline| at + deadline < clock.now) {
+        if deadline.and_then(|deadline| at.checked_add(deadline).ok()).is_some_and(|end| end < clock.now) {
             let when = at.strftime("%a, %d %b %Y %H:%M:%S +0000");
             return self.warn("MissSchedule", format!("Missed scheduled time to start a job: {when}"));
         }
@@ -181,7 +183,7 @@ impl Plan {
 }
 
 /// How a job ended.
-fn ended(job: &Job) -> Option<&'static str> {
+pub(super) fn ended(job: &Job) -> Option<&'static str> {
     let conditions = job.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     ["Complete", "Failed"]
         .into_iter()

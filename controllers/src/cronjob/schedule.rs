@@ -78,7 +78,7 @@ impl Fields {
         let last = date.year().checked_add(MAX_YEARS)?;
         while date.year() <= last {
             if self.has_date(date)
-                && let Some(time) = self.times(date, zone).find(|time| *time > after)
+                && let Some(time) = self.times(date, zone).filter(|time| *time > after).min()
             {
                 return Some(time);
             }
@@ -95,17 +95,20 @@ impl Fields {
         has(self.months, date.month()) && fits
     }
 
-    /// Times that a change of the clock leaves out do not come.
+    /// Times that a change of the clock leaves out do not come, and those that it repeats come twice. In the order of
+    /// what the clock shows.
     fn times(&self, date: civil::Date, zone: &TimeZone) -> impl Iterator<Item = Timestamp> {
         let hours = (0..24).filter(|hour| has(self.hours, *hour));
         let times = hours.flat_map(|hour| (0..60).map(move |minute| (hour, minute)));
         let times = times.filter(|(_, minute)| has(self.minutes, *minute));
-        times.filter_map(move |(hour, minute)| {
+        times.flat_map(move |(hour, minute)| {
             let time = zone.to_ambiguous_timestamp(date.at(hour, minute, 0, 0));
-            match time.offset() {
-                AmbiguousOffset::Gap { .. } => None,
-                _ => time.compatible().ok(),
-            }
+            let (first, second) = match time.offset() {
+                AmbiguousOffset::Gap { .. } => (None, None),
+                AmbiguousOffset::Fold { .. } => (time.earlier().ok(), time.later().ok()),
+                AmbiguousOffset::Unambiguous { .. } => (time.compatible().ok(), None),
+            };
+            first.into_iter().chain(second)
         })
     }
 }
@@ -114,8 +117,12 @@ fn has(set: u64, value: i8) -> bool {
     u32::try_from(value).is_ok_and(|value| set >> value & 1 == 1)
 }
 
+/// All values, and not every other of them.
 fn is_open(field: &str) -> bool {
-    field.split(',').any(|part| matches!(part.split('/').next(), Some("*" | "?")))
+    field.split(',').any(|part| {
+        let (range, step) = part.split_once('/').unwrap_or((part, "1"));
+        matches!(range, "*" | "?") && step.parse() == Ok(1)
+    })
 }
 
 fn parse_field(field: &str, min: u32, max: u32, names: &[&str]) -> Result<u64, String> {
@@ -180,6 +187,8 @@ mod tests {
             ("0 0 29 2 *", "2024-03-01T00:00:00Z", "2028-02-29T00:00:00Z"),
             ("30 9 * * MON-FRI", "2024-01-05T10:00:00Z", "2024-01-08T09:30:00Z"),
             ("0 0 13 * 5", "2024-01-01T00:00:00Z", "2024-01-05T00:00:00Z"),
+            ("0 0 */2 * 2", "2024-01-01T00:00:00Z", "2024-01-02T00:00:00Z"),
+            ("0 0 */1 * 2", "2024-01-02T00:00:00Z", "2024-01-09T00:00:00Z"),
             ("0 0 * * 7", "2024-01-01T00:00:00Z", "2024-01-07T00:00:00Z"),
             ("0 12 ? jan,mar *", "2024-01-31T13:00:00Z", "2024-03-01T12:00:00Z"),
             ("@hourly", "2024-01-01T00:30:00Z", "2024-01-01T01:00:00Z"),
@@ -216,5 +225,22 @@ mod tests {
             |text: &str, after: &str| Schedule::parse(text).unwrap().next(after.parse().unwrap(), &zone).unwrap();
         assert_eq!(next("30 2 * * *", "2024-03-30T12:00:00Z"), "2024-04-01T00:30:00Z".parse().unwrap());
         assert_eq!(next("0 9 * * *", "2024-01-01T00:00:00Z"), "2024-01-01T08:00:00Z".parse().unwrap());
+    }
+
+    #[test]
+    fn an_hour_that_the_clock_repeats_comes_twice() {
+        let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        // At 01:00 UTC on 2024-10-27 three o'clock is two o'clock again.
+        for (text, after, expected) in [
+            ("*/20 * * * *", "2024-10-27T00:40:00Z", "2024-10-27T01:00:00Z"),
+            ("*/20 * * * *", "2024-10-27T01:00:00Z", "2024-10-27T01:20:00Z"),
+            ("*/20 * * * *", "2024-10-27T01:40:00Z", "2024-10-27T02:00:00Z"),
+            ("30 2 * * *", "2024-10-26T12:00:00Z", "2024-10-27T00:30:00Z"),
+            ("30 2 * * *", "2024-10-27T00:30:00Z", "2024-10-27T01:30:00Z"),
+            ("30 2 * * *", "2024-10-27T01:30:00Z", "2024-10-28T01:30:00Z"),
+        ] {
+            let next = Schedule::parse(text).unwrap().next(after.parse().unwrap(), &zone).unwrap();
+            assert_eq!(next, expected.parse().unwrap(), "{text} after {after}");
+        }
     }
 }

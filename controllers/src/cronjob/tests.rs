@@ -70,7 +70,25 @@ fn deadlines_bound_how_late_a_start_may_be() {
     let daily = json!({"schedule": "0 0 * * *", "startingDeadlineSeconds": 60});
     let since = json!({"lastScheduleTime": "2023-12-31T00:00:00Z"});
     assert!(planned(&cron(daily.clone(), since.clone()), &[], "00:00:50").start.is_some());
-    assert!(planned(&cron(daily, since), &[], "00:05:00").start.is_none());
+    assert!(planned(&cron(daily, since.clone()), &[], "00:05:00").start.is_none());
+    for seconds in [1_000_000_000_000, i64::MAX] {
+        let patient = json!({"schedule": "0 0 * * *", "startingDeadlineSeconds": seconds});
+        assert!(planned(&cron(patient, since.clone()), &[], "00:05:00").start.is_some(), "{seconds}");
+    }
+}
+
+#[test]
+fn no_time_is_made_up() {
+    let uneven = json!({"schedule": "30 6-16/4 * * 1-5"});
+    // A Friday, and the Sunday and Monday after it.
+    let since = json!({"lastScheduleTime": "2023-12-29T06:20:00Z"});
+    let start = |now: &str| {
+        let now = now.parse().unwrap();
+        plan(&cron(uneven.clone(), since.clone()), &[], &BTreeSet::new(), now).start.map(|(at, _)| at.to_string())
+    };
+    assert_eq!(start("2023-12-29T11:00:00Z").as_deref(), Some("2023-12-29T10:30:00Z"));
+    assert_eq!(start("2023-12-31T12:00:00Z"), None);
+    assert_eq!(start("2024-01-01T07:00:00Z").as_deref(), Some("2024-01-01T06:30:00Z"));
 }
 
 #[test]

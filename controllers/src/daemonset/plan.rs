@@ -91,6 +91,16 @@ impl<'a> Observed<'a> {
         hash.is_some() && self.pods.values().flatten().any(label)
     }
 
+    /// What to do now: the right pods on the right nodes first, then a new template.
+    pub(super) fn plan(&self, wait: &mut dyn FnMut(&str) -> Duration) -> Plan {
+        let plan = self.manage(wait);
+        if !plan.is_empty() {
+            return plan;
+        }
+        // A failed pod that has to stay for a while is looked at again.
+        Plan { again: plan.again, ..rollout::plan(self) }
+    }
+
     /// One pod where there should be one, none elsewhere. `wait` says how long a node's failed pod has to stay.
     pub(super) fn manage(&self, wait: &mut dyn FnMut(&str) -> Duration) -> Plan {
         let mut plan = Plan::default();

@@ -77,6 +77,14 @@ fn one_pod_on_every_node_that_fits() {
 }
 
 #[test]
+fn a_failed_pod_that_has_to_stay_is_looked_at_again() {
+    let set = set(json!({}));
+    let (nodes, pods) = ([node("a", &[])], [pod("d", "a", "new", "Failed")]);
+    let plan = observe(&set, &nodes, &pods).plan(&mut |_| Duration::from_secs(4));
+    assert_eq!((told(&plan), plan.again), ((vec![], vec![]), Some(Duration::from_secs(4))));
+}
+
+#[test]
 fn old_pods_are_replaced_within_bounds() {
     let nodes: Vec<_> = ["a", "b", "c", "d"].map(|name| node(name, &[])).into();
     let old = |name: &str, phase: &str| pod(name, name, "old", phase);

@@ -12,7 +12,7 @@ use std::{
 
 use k8s_openapi::api::{
     core::v1::{ObjectReference, Pod, Service},
-    discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
+    discovery::v1::{Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use reconcile::controller_ref;
@@ -27,6 +27,8 @@ use crate::{
 pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 pub(super) const MANAGER: &str = "endpointslice-controller.k8s.io";
 pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
+const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
 const RESERVED: [&str; 3] = [MANAGED_BY, SERVICE_NAME, HEADLESS];
 
 const IPV4: &str = "IPv4";
@@ -181,11 +183,13 @@ fn endpoint(service: &Service, pod: &Pod, zone: Option<String>, type_: &str) -> 
     let serving = pods::is_ready(pod);
     let terminating = pod.metadata.deletion_timestamp.is_some();
     let is_type = |ip: &&str| ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6() == (type_ == IPV6));
-    let node = pods::node(pod);
+    let node = Some(pods::node(pod).to_owned()).filter(|node| !node.is_empty());
+    let ready = publishes_not_ready(service) || (serving && !terminating);
     Endpoint {
+        hints: distribution(service).filter(|_| ready).and_then(|it| hints(it, node.as_deref(), zone.as_deref())),
         addresses: ips(pod).filter(is_type).map(str::to_owned).collect(),
         conditions: Some(EndpointConditions {
-            ready: Some(publishes_not_ready(service) || (serving && !terminating)),
+            ready: Some(ready),
             serving: Some(serving),
             terminating: Some(terminating),
         }),
@@ -196,11 +200,32 @@ fn endpoint(service: &Service, pod: &Pod, zone: Option<String>, type_: &str) -> 
             uid: pod.metadata.uid.clone(),
             ..ObjectReference::default()
         }),
-        node_name: Some(node.to_owned()).filter(|node| !node.is_empty()),
+        node_name: node,
         zone,
         hostname: hostname(pod, service),
-        ..Endpoint::default()
+        deprecated_topology: None,
     }
+}
+
+/// Where the service's traffic is to go, if it says so. One that asks for hints by annotation is left without any: they
+/// would be a guess from the sizes of nodes, which is not made here.
+fn distribution(service: &Service) -> Option<&str> {
+    let annotations = service.metadata.annotations.as_ref();
+    let mode = annotations.and_then(|it| it.get(TOPOLOGY_MODE).or_else(|| it.get(TOPOLOGY_HINTS)));
+    let said = service.spec.as_ref()?.traffic_distribution.as_deref();
+    said.filter(|_| !mode.is_some_and(|mode| matches!(mode.as_str(), "Auto" | "auto")))
+}
+
+/// For whom an endpoint is meant: for its own zone, and, if that is asked for, for its own node before.
+fn hints(distribution: &str, node: Option<&str>, zone: Option<&str>) -> Option<EndpointHints> {
+    let for_zones = zone.map(|zone| vec![ForZone { name: zone.to_owned() }]);
+    let for_nodes = node.map(|node| vec![ForNode { name: node.to_owned() }]);
+    let hints = match distribution {
+        "PreferClose" | "PreferSameZone" => EndpointHints { for_zones, for_nodes: None },
+        "PreferSameNode" => EndpointHints { for_zones, for_nodes },
+        _ => return None,
+    };
+    (hints != EndpointHints::default()).then_some(hints)
 }
 
 fn identity(endpoint: &Endpoint) -> Identity {
@@ -215,6 +240,7 @@ fn same(one: &Endpoint, other: &Endpoint) -> bool {
     let target = |it: &Endpoint| it.target_ref.clone().map(|it| ObjectReference { resource_version: None, ..it });
     one.node_name == other.node_name
         && one.zone == other.zone
+        && one.hints == other.hints
         && one.conditions == other.conditions
         && target(one) == target(other)
 }

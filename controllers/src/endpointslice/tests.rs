@@ -135,3 +135,38 @@ fn changed_labels_are_copied() {
     assert_eq!(changes.update[0].metadata.labels.as_ref().unwrap()["a"], "c");
     assert_eq!(changes.update.len(), 1);
 }
+
+#[test]
+fn traffic_that_is_to_stay_near_gets_hints() {
+    let zone = |name: &str| Some(Some(format!("zone-of-{name}")));
+    let hints = |service: &Service, pod: Arc<Pod>, existing: &[Arc<EndpointSlice>]| {
+        let changes = plan(service, &[pod], &zone, existing).0;
+        let slice = changes.create.into_iter().chain(changes.update).next()?;
+        Some(serde_json::to_value(&slice.endpoints.unwrap()[0].hints).unwrap())
+    };
+    let of = |distribution: Value| service(json!({"spec": {"trafficDistribution": distribution}}));
+    let (ready, unready) = (json!({}), json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}));
+    let near = json!({"forZones": [{"name": "zone-of-n"}]});
+    let nearest = json!({"forNodes": [{"name": "n"}], "forZones": [{"name": "zone-of-n"}]});
+    for (distribution, more, expected) in [
+        (Value::Null, &ready, Value::Null),
+        (json!("PreferClose"), &ready, near.clone()),
+        (json!("PreferSameZone"), &ready, near),
+        (json!("PreferSameNode"), &ready, nearest),
+        (json!("PreferSameNode"), &unready, Value::Null),
+    ] {
+        assert_eq!(
+            hints(&of(distribution.clone()), pod(1, more.clone()), &[]),
+            Some(expected),
+            "{distribution} {more}"
+        );
+    }
+    let mut by_mode = of(json!("PreferSameZone"));
+    by_mode.metadata.annotations = Some([(TOPOLOGY_MODE.to_owned(), "Auto".to_owned())].into());
+    assert_eq!(hints(&by_mode, pod(1, ready.clone()), &[]), Some(Value::Null));
+    let plain = apply(&[], plan(&of(Value::Null), &[pod(1, ready.clone())], &zone, &[]).0);
+    assert!(hints(&of(json!("PreferSameZone")), pod(1, ready.clone()), &plain).is_some(), "they come later too");
+    let hinted = apply(&plain, plan(&of(json!("PreferSameZone")), &[pod(1, ready.clone())], &zone, &plain).0);
+    assert_eq!(hints(&of(json!("PreferSameZone")), pod(1, ready.clone()), &hinted), None, "and stay");
+    assert_eq!(hints(&of(Value::Null), pod(1, ready), &hinted), Some(Value::Null), "and go");
+}

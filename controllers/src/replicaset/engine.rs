@@ -224,19 +224,7 @@ impl<K: Replicating> Engine<K> {
     async fn delete(&self, key: &Key, set: &Arc<K>, pods: Vec<Arc<Pod>>) -> Result<(), Error> {
         let uids = pods.iter().filter_map(|pod| pod.metadata.uid.clone());
         self.expectations.expect(key.clone(), 0, uids);
-        let owner = reference(&**set);
-        let deletions = pods.iter().map(|pod| async {
-            let name = pod.metadata.name.as_deref().unwrap_or_default();
-            let deleted = self.control.delete(&owner, name).await;
-            if deleted.is_err() {
-                self.expectations.deleted(key, pod.metadata.uid.as_deref().unwrap_or_default());
-            }
-            match deleted {
-                Err(error) if error.is_not_found() => Ok(()),
-                done => done,
-            }
-        });
-        futures::future::join_all(deletions).await.into_iter().find(Result::is_err).unwrap_or(Ok(()))
+        self.control.delete_all(&reference(&**set), &pods, |uid| self.expectations.deleted(key, uid)).await
     }
 
     /// The pods of all sets with the same controller as this one.

@@ -4,7 +4,12 @@
 //! above it go, the highest first; then, from the highest down, those of another template are replaced. A set that
 //! manages its pods in parallel waits for none of them.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -24,6 +29,9 @@ use crate::{
     history::{History, template_of},
     pods,
 };
+
+/// Pods made at once by a set that does not wait for each of them; the rest comes when these are seen.
+const BURST: usize = 500;
 
 pub(super) struct Observed<'a> {
     set: &'a StatefulSet,
@@ -84,6 +92,11 @@ impl<'a> Observed<'a> {
         self.set.spec.ordinals.as_ref().and_then(|it| it.start).unwrap_or(0)
     }
 
+    /// The numbers of the pods that there should be.
+    fn range(&self) -> Range<i32> {
+        self.start()..self.start().saturating_add(self.wanted())
+    }
+
     fn is_ordered(&self) -> bool {
         self.set.spec.pod_management_policy.as_deref() != Some("Parallel")
     }
@@ -100,11 +113,11 @@ impl<'a> Observed<'a> {
     fn max_unavailable(&self) -> i32 {
         let rolling = self.set.spec.update_strategy.as_ref().and_then(|it| it.rolling_update.as_ref());
         let said: Option<&IntOrString> = rolling.and_then(|it| it.max_unavailable.as_ref());
-        said.map_or(1, |it| scaled(it, self.wanted(), true).max(1))
+        said.map_or(1, |it| scaled(it, self.wanted(), false).max(1))
     }
 
     fn make(&self, number: i32) -> Pod {
-        let keeps = self.partition().is_some_and(|partition| number < self.start() + partition);
+        let keeps = self.partition().is_some_and(|partition| number < self.start().saturating_add(partition));
         let (name, template) = if keeps { &self.current } else { &self.update };
         make(self.set, template, name, number)
     }
@@ -116,11 +129,11 @@ pub(super) fn plan(observed: &Observed<'_>) -> Plan {
     if observed.set.metadata.deletion_timestamp.is_some() {
         return plan;
     }
-    let range = observed.start()..observed.start() + observed.wanted();
+    let range = observed.range();
     let number = |pod: &Pod| ordinal(observed.set, pod).unwrap_or(-1);
-    let replicas: Vec<(i32, Option<Arc<Pod>>)> =
-        range.clone().map(|at| (at, observed.pods.iter().find(|pod| number(pod) == at).cloned())).collect();
-    let mut condemned: Vec<_> = observed.pods.iter().filter(|pod| !range.contains(&number(pod))).cloned().collect();
+    let (replicas, mut condemned): (Vec<_>, Vec<_>) =
+        observed.pods.iter().cloned().partition(|pod| range.contains(&number(pod)));
+    let replicas: Replicas = replicas.into_iter().map(|pod| (number(&pod), pod)).collect();
     condemned.sort_by_key(|pod| std::cmp::Reverse(number(pod)));
     let established = establish(observed, &replicas, &mut plan) && remove(observed, &replicas, condemned, &mut plan);
     if established {
@@ -129,11 +142,14 @@ pub(super) fn plan(observed: &Observed<'_>) -> Plan {
     plan
 }
 
+/// The pods that there are of those that there should be, by number.
+type Replicas = BTreeMap<i32, Arc<Pod>>;
+
 /// Makes the pods that there should be. False when the set has to wait for one.
-fn establish(observed: &Observed<'_>, replicas: &[(i32, Option<Arc<Pod>>)], plan: &mut Plan) -> bool {
-    for (number, present) in replicas {
-        match present {
-            None => plan.steps.create.push(observed.make(*number)),
+fn establish(observed: &Observed<'_>, replicas: &Replicas, plan: &mut Plan) -> bool {
+    for number in observed.range() {
+        match replicas.get(&number) {
+            None => plan.steps.create.push(observed.make(number)),
             Some(pod) if pods::is_terminal(pod) => {
                 if pod.metadata.deletion_timestamp.is_none() {
                     plan.steps.delete.push(pod.clone());
@@ -143,7 +159,7 @@ fn establish(observed: &Observed<'_>, replicas: &[(i32, Option<Arc<Pod>>)], plan
             Some(pod) if observed.is_unavailable(pod) => {}
             Some(_) => continue,
         }
-        if observed.is_ordered() {
+        if observed.is_ordered() || plan.steps.create.len() == BURST {
             return false;
         }
     }
@@ -151,12 +167,7 @@ fn establish(observed: &Observed<'_>, replicas: &[(i32, Option<Arc<Pod>>)], plan
 }
 
 /// Removes pods above the number of replicas. False when the set has to wait for one.
-fn remove(
-    observed: &Observed<'_>,
-    replicas: &[(i32, Option<Arc<Pod>>)],
-    condemned: Vec<Arc<Pod>>,
-    plan: &mut Plan,
-) -> bool {
+fn remove(observed: &Observed<'_>, replicas: &Replicas, condemned: Vec<Arc<Pod>>, plan: &mut Plan) -> bool {
     let waiting = !condemned.is_empty();
     if !observed.is_ordered() {
         plan.steps.delete.extend(condemned.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()));
@@ -164,7 +175,7 @@ fn remove(
     }
     // The lowest of those that are not well may go although it is not.
     let unwell = |pod: &&Arc<Pod>| observed.is_unavailable(pod);
-    let first = replicas.iter().filter_map(|(_, pod)| pod.as_ref()).find(unwell);
+    let first = replicas.values().find(unwell);
     let first = first.or_else(|| condemned.iter().rev().find(unwell)).and_then(|pod| pod.metadata.uid.clone());
     if let Some(highest) = condemned.first().filter(|pod| pod.metadata.deletion_timestamp.is_none())
         && (observed.is_available(highest) || highest.metadata.uid == first)
@@ -175,13 +186,11 @@ fn remove(
 }
 
 /// Deletes pods of another template, as many as may be missing; they are made again of the new one.
-fn update(observed: &Observed<'_>, replicas: &[(i32, Option<Arc<Pod>>)], plan: &mut Plan) {
+fn update(observed: &Observed<'_>, replicas: &Replicas, plan: &mut Plan) {
     let Some(partition) = observed.partition() else { return };
-    let present = replicas.iter().filter_map(|(_, pod)| pod.as_ref());
-    let unavailable = present.filter(|pod| observed.is_unavailable(pod)).count();
+    let unavailable = replicas.values().filter(|pod| observed.is_unavailable(pod)).count();
     let mut left = observed.max_unavailable() - i32::try_from(unavailable).unwrap_or(i32::MAX);
-    for (number, pod) in replicas.iter().rev() {
-        let Some(pod) = pod.as_ref().filter(|_| *number >= observed.start() + partition) else { continue };
+    for (_, pod) in replicas.range(observed.start().saturating_add(partition)..).rev() {
         let is_old = revision(pod) != observed.update.0 && pod.metadata.deletion_timestamp.is_none();
         // In parallel, old pods that are not available are no loss.
         let is_free = !observed.is_ordered() && observed.is_unavailable(pod);

@@ -81,6 +81,27 @@ fn one_after_the_other() {
 }
 
 #[test]
+fn sets_of_any_size_are_planned_in_pieces() {
+    let huge =
+        |policy: &str| set(json!({"podManagementPolicy": policy, "replicas": i32::MAX, "ordinals": {"start": 1}}));
+    let (ordered, parallel) = (huge("OrderedReady"), huge("Parallel"));
+    assert_eq!(plan(&observe(&ordered, &[])).steps.create.len(), 1);
+    assert_eq!(plan(&observe(&parallel, &[])).steps.create.len(), BURST);
+}
+
+#[test]
+fn a_share_that_may_be_unavailable_is_rounded_down() {
+    for (share, pods, expected) in
+        [(json!("25%"), 10, vec!["-9", "-8"]), (json!("25%"), 3, vec!["-2"]), (json!(3), 10, vec!["-9", "-8", "-7"])]
+    {
+        let set = set(
+            json!({"replicas": pods, "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": share}}}),
+        );
+        assert_eq!(steps(&set, &vec!["+old"; pods]), expected, "{share} of {pods}");
+    }
+}
+
+#[test]
 fn all_at_once() {
     let set = set(json!({"podManagementPolicy": "Parallel"}));
     for (pods, expected) in [

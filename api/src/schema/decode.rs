@@ -430,7 +430,6 @@ impl Visitor<'_> for FieldKey {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Key, E> {
-        let index = self.0.fields.iter().position(|field| field.name == name);
-        Ok(index.map_or_else(|| Key::Unknown(name.to_owned()), Key::Field))
+        Ok(self.0.place(name).map_or_else(|| Key::Unknown(name.to_owned()), Key::Field))
     }
 }

@@ -8,7 +8,7 @@ use super::types::{Field, Shape, TypeId};
 /// Fills in the declared defaults of a tree, wherever the object around the field exists.
 pub fn apply_defaults(id: TypeId, value: &mut Value) {
     let Value::Object(object) = value else { return };
-    for field in &table().get(id).fields {
+    for field in table().get(id).defaulted() {
         if let Some(default) = field.default() {
             let slot = object.get(field.name);
             if slot.is_none_or(|value| is_unset(field, value)) {
@@ -36,12 +36,16 @@ fn is_unset(field: &Field, value: &Value) -> bool {
 fn descend(shape: &Shape, value: &mut Value) {
     match (shape, value) {
         (Shape::Ref(id), value) => apply_defaults(*id, value),
-        (Shape::List { item, .. }, Value::Array(items)) if item.innermost_type().is_some() => {
+        (Shape::List { item, .. }, Value::Array(items)) if is_defaulted(item) => {
             items.iter_mut().for_each(|value| descend(item, value));
         }
-        (Shape::Map(item), Value::Object(entries)) if item.innermost_type().is_some() => {
+        (Shape::Map(item), Value::Object(entries)) if is_defaulted(item) => {
             entries.values_mut().for_each(|value| descend(item, value));
         }
         _ => {}
     }
+}
+
+fn is_defaulted(shape: &Shape) -> bool {
+    shape.innermost_type().is_some_and(|id| table().get(id).is_defaulted())
 }

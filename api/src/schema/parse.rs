@@ -30,7 +30,24 @@ pub(super) fn types(text: &'static str) -> Parsed {
             parsed.types[index].fields.push(field);
         }
     }
+    parsed.types.iter_mut().for_each(Type::index);
+    find_defaulted(&mut parsed.types);
     parsed
+}
+
+/// Types hold each other, some themselves: looks again until nothing more is found.
+fn find_defaulted(types: &mut [Type]) {
+    let mut known = vec![false; types.len()];
+    loop {
+        let mut more = false;
+        for (at, one) in types.iter_mut().enumerate() {
+            more |= one.find_defaulted(|id| known[id.index()]);
+            known[at] = one.is_defaulted();
+        }
+        if !more {
+            return;
+        }
+    }
 }
 
 fn field(line: &'static str, ids: &HashMap<&'static str, TypeId>) -> Field {

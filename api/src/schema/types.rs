@@ -23,13 +23,59 @@ pub struct Type {
     pub go_name: &'static str,
     /// Fields in Go's order.
     pub fields: Vec<Field>,
+    /// The places of the fields, by name.
+    by_name: Vec<(&'static str, u16)>,
+    /// The fields that have a declared default, or whose value may have one somewhere below.
+    defaulted: Vec<u16>,
     kinds: &'static str,
     facts: &'static str,
+    atomic: bool,
 }
 
 impl Type {
     pub(super) fn new(id: &'static str, go_name: &'static str, kinds: &'static str, facts: &'static str) -> Self {
-        Self { id, go_name, fields: Vec::new(), kinds, facts }
+        let atomic = fact(facts, "mt=") == Some("atomic");
+        Self { id, go_name, fields: Vec::new(), by_name: Vec::new(), defaulted: Vec::new(), kinds, facts, atomic }
+    }
+
+    /// Sorts the names, once all fields are there.
+    pub(super) fn index(&mut self) {
+        let place = |at| u16::try_from(at).expect("a type has some hundred fields at most");
+        self.by_name = self.fields.iter().enumerate().map(|(at, field)| (field.name, place(at))).collect();
+        // Stable: of two fields of one name, the first one is found.
+        self.by_name.sort_by_key(|(name, _)| *name);
+    }
+
+    /// Finds the fields that defaults are filled into, given the types that have such; true when there are more of them
+    /// than were known.
+    pub(super) fn find_defaulted(&mut self, has: impl Fn(TypeId) -> bool) -> bool {
+        let leads = |field: &Field| field.default().is_some() || field.shape.innermost_type().is_some_and(&has);
+        let found: Vec<u16> =
+            self.by_name.iter().map(|(_, at)| *at).filter(|at| leads(&self.fields[usize::from(*at)])).collect();
+        let more = found.len() > self.defaulted.len();
+        self.defaulted = found;
+        more
+    }
+
+    /// The fields that have a declared default or may have one below.
+    pub(super) fn defaulted(&self) -> impl Iterator<Item = &Field> {
+        self.defaulted.iter().map(|at| &self.fields[usize::from(*at)])
+    }
+
+    /// Defaults are declared on a field of this type, or below.
+    pub(super) fn is_defaulted(&self) -> bool {
+        !self.defaulted.is_empty()
+    }
+
+    /// The fields in the order of their names, each with its place among all.
+    pub(super) fn by_name(&self) -> impl Iterator<Item = (&Field, usize)> {
+        self.by_name.iter().map(|(_, at)| (&self.fields[usize::from(*at)], usize::from(*at)))
+    }
+
+    /// The place of the field of a JSON name.
+    pub(super) fn place(&self, name: &str) -> Option<usize> {
+        let at = self.by_name.partition_point(|(own, _)| *own < name);
+        self.by_name.get(at).filter(|(own, _)| *own == name).map(|(_, place)| usize::from(*place))
     }
 
     /// Group, version and kind of every kind that has this type.
@@ -42,7 +88,7 @@ impl Type {
 
     /// The field of a JSON name.
     pub fn field(&self, name: &str) -> Option<&Field> {
-        self.fields.iter().find(|field| field.name == name)
+        self.place(name).map(|at| &self.fields[at])
     }
 
     /// Go's name without its package, such as `PodSpec`.
@@ -52,7 +98,7 @@ impl Type {
 
     /// True when server-side apply replaces the object as one (`x-kubernetes-map-type: atomic`).
     pub fn is_atomic(&self) -> bool {
-        fact(self.facts, "mt=") == Some("atomic")
+        self.atomic
     }
 
     /// `x-kubernetes-unions`, as JSON text.
@@ -148,6 +194,16 @@ pub enum ListType {
     Map,
 }
 
+impl ListType {
+    fn read(word: &str) -> Self {
+        match word {
+            "map" => Self::Map,
+            "set" => Self::Set,
+            _ => Self::Atomic,
+        }
+    }
+}
+
 /// One field of a type.
 #[derive(Debug)]
 pub struct Field {
@@ -157,6 +213,44 @@ pub struct Field {
     pub(super) flags: Flags,
     protobuf: &'static str,
     facts: &'static str,
+    asked: Asked,
+}
+
+/// The facts that walks over values ask for at every field: read once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    default: Option<&'static str>,
+    list_type: Option<ListType>,
+    list_map_keys: Option<&'static str>,
+    map_type: Option<&'static str>,
+    patch_strategy: Option<&'static str>,
+    patch_merge_key: Option<&'static str>,
+    go_type: Option<&'static str>,
+    inlined_in: Option<&'static str>,
+}
+
+impl Asked {
+    fn read(facts: &'static str) -> Self {
+        let mut asked = Self::default();
+        for (key, value) in facts.split('\t').filter_map(|word| word.split_once('=')) {
+            let slot = match key {
+                "df" => &mut asked.default,
+                "lk" => &mut asked.list_map_keys,
+                "mt" => &mut asked.map_type,
+                "ps" => &mut asked.patch_strategy,
+                "pk" => &mut asked.patch_merge_key,
+                "go" => &mut asked.go_type,
+                "in" => &mut asked.inlined_in,
+                "lt" => {
+                    asked.list_type.get_or_insert(ListType::read(value));
+                    continue;
+                }
+                _ => continue,
+            };
+            slot.get_or_insert(value);
+        }
+        asked
+    }
 }
 
 /// The one-letter facts of a field.
@@ -197,7 +291,7 @@ impl Field {
         protobuf: &'static str,
         facts: &'static str,
     ) -> Self {
-        Self { name, shape, flags, protobuf, facts }
+        Self { name, shape, flags, protobuf, facts, asked: Asked::read(facts) }
     }
 
     /// Listed as required in OpenAPI.
@@ -232,7 +326,7 @@ impl Field {
 
     /// The declared default, as JSON text.
     pub fn default(&self) -> Option<&'static str> {
-        self.fact("df=")
+        self.asked.default
     }
 
     /// The declared values of an enumeration.
@@ -247,31 +341,27 @@ impl Field {
 
     /// `x-kubernetes-list-type`.
     pub fn list_type(&self) -> Option<ListType> {
-        match self.fact("lt=")? {
-            "map" => Some(ListType::Map),
-            "set" => Some(ListType::Set),
-            _ => Some(ListType::Atomic),
-        }
+        self.asked.list_type
     }
 
     /// `x-kubernetes-list-map-keys`.
     pub fn list_map_keys(&self) -> impl Iterator<Item = &'static str> + use<> {
-        self.fact("lk=").into_iter().flat_map(|keys| keys.split(','))
+        self.asked.list_map_keys.into_iter().flat_map(|keys| keys.split(','))
     }
 
     /// True when server-side apply replaces this map or object as one.
     pub fn is_atomic_map(&self) -> bool {
-        self.fact("mt=") == Some("atomic")
+        self.asked.map_type == Some("atomic")
     }
 
     /// `x-kubernetes-map-type`.
     pub fn map_type(&self) -> Option<&'static str> {
-        self.fact("mt=")
+        self.asked.map_type
     }
 
     /// `x-kubernetes-patch-strategy` as written, such as `merge,retainKeys`.
     pub fn patch_strategy(&self) -> Option<&'static str> {
-        self.fact("ps=")
+        self.asked.patch_strategy
     }
 
     /// True when a strategic merge patch merges this list.
@@ -290,17 +380,17 @@ impl Field {
 
     /// `x-kubernetes-patch-merge-key`.
     pub fn patch_merge_key(&self) -> Option<&'static str> {
-        self.fact("pk=")
+        self.asked.patch_merge_key
     }
 
     /// Go's type when it does not follow from the shape, such as `v1.DNSPolicy`.
     pub fn go_type(&self) -> Option<&'static str> {
-        self.fact("go=")
+        self.asked.go_type
     }
 
     /// Go's names of the inlined structs around the field, joined by dots, such as `VolumeSource`.
     pub fn inlined_in(&self) -> Option<&'static str> {
-        self.fact("in=")
+        self.asked.inlined_in
     }
 
     /// Protobuf field numbers from the type down to the field (more than one where Go inlines a struct that is a

@@ -52,7 +52,7 @@ impl Walk {
         self.enter(|walk| {
             let mut values: Vec<Option<Value>> = vec![None; of.fields.len()];
             walk.fields(bytes, of, plan(id), &mut values)?;
-            Ok(Value::Object(normal::object(of, values, normal::View::Stored)))
+            Ok(Value::Object(normal::object(of, &mut values, normal::View::Stored)))
         })
     }
 

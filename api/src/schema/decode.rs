@@ -119,6 +119,8 @@ struct Walk {
     /// Speaks as upstream's converter of trees does.
     converts: bool,
     view: View,
+    /// The values of the objects around the current value, one place for each field of their types.
+    values: Vec<Option<Value>>,
 }
 
 impl Walk {
@@ -374,8 +376,8 @@ fn read_map<'de, A: MapAccess<'de>>(
 
 fn read_object<'de, A: MapAccess<'de>>(walk: &mut Walk, of: &'static Type, mut entries: A) -> Result<Value, A::Error> {
     let (path, fields, owner) = (walk.path.len(), walk.fields.len(), walk.owner);
-    let mut values: Vec<Option<Value>> = Vec::new();
-    values.resize(of.fields.len(), None);
+    let (own_name, values) = (of.struct_name(), walk.values.len());
+    walk.values.resize(values + of.fields.len(), None);
     let mut unknown = Vec::new();
     while let Some(key) = entries.next_key_seed(FieldKey(of))? {
         let index = match key {
@@ -390,20 +392,24 @@ fn read_object<'de, A: MapAccess<'de>>(walk: &mut Walk, of: &'static Type, mut e
             }
         };
         let field = &of.fields[index];
-        if values[index].is_some() {
+        if walk.values[values + index].is_some() {
             walk.problem("duplicate", field.name);
         }
         walk.push_key(field.name);
         walk.push_field(field.inlined_in(), field.name);
-        walk.owner = of.struct_name();
+        walk.owner = own_name;
         let seed = Typed { walk: &mut *walk, shape: &field.shape, go_type: field.go_type() };
-        values[index] = Some(entries.next_value_seed(seed)?);
+        let value = entries.next_value_seed(seed)?;
+        walk.values[values + index] = Some(value);
         walk.path.truncate(path);
         walk.fields.truncate(fields);
         walk.owner = owner;
     }
     unknown.iter().for_each(|name| walk.problem("unknown", name));
-    Ok(Value::Object(normal::object(of, values, walk.view)))
+    let view = walk.view;
+    let object = normal::object(of, &mut walk.values[values..], view);
+    walk.values.truncate(values);
+    Ok(Value::Object(object))
 }
 
 enum Key {

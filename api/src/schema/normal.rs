@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 use super::table;
 use super::types::{Field, Shape, Type};
 
+/// About so many fields are written although nothing was said of them.
+const FEW: usize = 2;
+
 /// What a tree is to show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum View {
@@ -15,35 +18,61 @@ pub(crate) enum View {
     Stored,
 }
 
-/// Builds an object of the values that were read, in the order of the type's fields.
-pub(crate) fn object(of: &Type, values: Vec<Option<Value>>, view: View) -> Map<String, Value> {
-    let kept = of.fields.iter().zip(values).filter_map(|(field, value)| {
-        let value = self::field(field, value.filter(|value| !is_nothing(of, field, value, view)))?;
-        Some((field.name.to_owned(), value))
-    });
-    kept.collect()
+/// Builds an object of the values that were read, in the order of the type's fields; takes the values.
+pub(crate) fn object(of: &Type, values: &mut [Option<Value>], view: View) -> Map<String, Value> {
+    let read = values.iter().filter(|value| value.is_some()).count();
+    let mut kept: Vec<(String, Value)> = Vec::with_capacity(read + FEW);
+    for (field, place) in of.by_name() {
+        let value = values[place].take().filter(|value| !is_nothing(of, field, value, view));
+        if let Some(value) = self::field(field, value) {
+            kept.push((field.name.to_owned(), value));
+        }
+    }
+    // By name already: the map is built without looking for places.
+    kept.into_iter().collect()
+}
+
+/// True when a field that decoding finds (or does not find) in a tree stays as it is; of a value only whether it is kept
+/// at all.
+pub(super) fn stays(of: &Type, field: &Field, value: Option<&Value>) -> bool {
+    match value {
+        None => !is_written_absent(field),
+        Some(Value::Null) => is_written_absent(field) && (field.is_pointer() || has_null_zero(&field.shape)),
+        Some(value) => !is_nothing(of, field, value, View::Stored) && !is_dropped(field, value),
+    }
 }
 
 /// Null, and in the store an empty list or map of a type that has a protobuf form.
 fn is_nothing(of: &Type, field: &Field, value: &Value, view: View) -> bool {
-    let forgotten = !field.is_pointer() && matches!(field.shape, Shape::List { .. } | Shape::Map(_));
-    let through_protobuf = view == View::Stored && of.id.starts_with("api.");
-    value.is_null() || (forgotten && through_protobuf && is_empty(&field.shape, value))
+    let is_forgotten = || {
+        let collects = !field.is_pointer() && matches!(field.shape, Shape::List { .. } | Shape::Map(_));
+        collects && is_empty(&field.shape, value) && of.id.starts_with("api.")
+    };
+    value.is_null() || (view == View::Stored && is_forgotten())
 }
 
 /// The value that Go writes for a field; None leaves it out.
 fn field(field: &Field, value: Option<Value>) -> Option<Value> {
     let Some(value) = value else { return absent(field) };
-    let dropped = !field.is_pointer() && field.omits_empty() && is_empty(&field.shape, &value);
-    (!dropped).then_some(value)
+    (!is_dropped(field, &value)).then_some(value)
+}
+
+fn is_dropped(field: &Field, value: &Value) -> bool {
+    !field.is_pointer() && field.omits_empty() && is_empty(&field.shape, value)
 }
 
 fn absent(field: &Field) -> Option<Value> {
-    if field.is_pointer() {
-        return (!field.omits_empty()).then_some(Value::Null);
-    }
-    let omitted = field.omits_zero() || (field.omits_empty() && has_empty_form(&field.shape));
-    (!omitted).then(|| zero(&field.shape))
+    let zero = || if field.is_pointer() { Value::Null } else { zero(&field.shape) };
+    is_written_absent(field).then(zero)
+}
+
+/// Go writes a field that nothing was said of.
+fn is_written_absent(field: &Field) -> bool {
+    let omitted = match field.is_pointer() {
+        true => field.omits_empty(),
+        false => field.omits_zero() || (field.omits_empty() && has_empty_form(&field.shape)),
+    };
+    !omitted
 }
 
 /// True for the shapes that `omitempty` leaves out; Go never leaves out a struct.
@@ -82,8 +111,14 @@ pub(crate) fn zero(shape: &Shape) -> Value {
         Shape::PropsOrBool => json!(false),
         Shape::Ref(id) => {
             let of = table().get(*id);
-            Value::Object(object(of, vec![None; of.fields.len()], View::Said))
+            Value::Object(object(of, &mut vec![None; of.fields.len()], View::Said))
         }
         _ => Value::Null,
     }
+}
+
+/// Go's zero value is null: as of what [`zero`] does not list.
+fn has_null_zero(shape: &Shape) -> bool {
+    use Shape::{Bool, Duration, Float, Int, IntOrString, PropsOrBool, Quantity, Ref, String};
+    !matches!(shape, String | Bool | Int(_) | Float(_) | IntOrString | Quantity | Duration | PropsOrBool | Ref(_))
 }

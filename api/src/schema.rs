@@ -6,6 +6,7 @@
 //! - [`Table`]: resources by name and in discovery order, types by kind or id, fields by JSON name;
 //! - [`decode`], [`decode_value`]: a body becomes the tree that upstream's decoder and encoder would leave: checked
 //!   JSON types, unknown and duplicate fields reported, absent values added or dropped as Go does;
+//! - [`is_settled`]: whether that would change anything;
 //! - [`decode_body`]: the same for a request, with upstream's 400 answers;
 //! - [`parse_untyped`]: a document of no type, with its repeated keys;
 //! - [`apply_defaults`]: the defaults that are declared on fields (a kind's other defaults live in `kinds`);
@@ -19,6 +20,7 @@ mod parse;
 pub mod recorded;
 mod resources;
 mod scalar;
+mod settled;
 mod syntax;
 mod types;
 mod untyped;
@@ -34,6 +36,7 @@ pub(crate) use decode::{convert_borrowed, decode_borrowed};
 pub use defaults::apply_defaults;
 pub(crate) use normal::zero;
 pub use resources::{Column, Group, Resource, ResponseKind, Subresource, Version};
+pub use settled::is_settled;
 pub use syntax::check_syntax;
 pub use types::{Field, ListType, Shape, Type, TypeId};
 pub use untyped::parse_untyped;

@@ -189,6 +189,7 @@ impl Endpoint {
 
 /// A converted tree as decoding would have left it.
 fn normalised(tree: Value, id: Option<TypeId>) -> Value {
+    let id = id.filter(|id| !schema::is_settled(&tree, *id));
     let decoded = id.and_then(|id| schema::decode_value(tree.clone(), id).ok());
     decoded.map_or(tree, |decoded| decoded.value)
 }

@@ -135,6 +135,10 @@ pub(crate) fn default(call: &Call<'_>, object: &mut Value) {
 pub(crate) fn finish(call: &Call<'_>, mut object: Value) -> Result<Value, Status> {
     default(call, &mut object);
     let Some(id) = call.endpoint.working_type() else { return Ok(object) };
+    if schema::is_settled(&object, id) {
+        debug_assert!(schema::decode_value(object.clone(), id).is_ok_and(|decoded| decoded.value == object));
+        return Ok(object);
+    }
     let decoded = schema::decode_value(object, id);
     decoded.map(|decoded| decoded.value).map_err(|error| Status::internal(format!("after admission: {error}")))
 }

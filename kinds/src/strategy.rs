@@ -180,6 +180,11 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
+    /// What [`Strategy::selectable_field`] looks at: paths of names, each with all that is below it.
+    fn selected_paths(&self) -> &'static [&'static str] {
+        self.selectable_fields()
+    }
+
     /// The value of a selectable field, empty when it is not set.
     fn selectable_field(&self, object: &Value, field: &str) -> String {
         let found = field.split('.').try_fold(object, |value, name| value.get(name));

@@ -17,6 +17,8 @@ use serde::Deserialize;
 
 use kinds::Strategy;
 
+use super::index;
+
 #[cfg(test)]
 mod tests;
 
@@ -207,12 +209,6 @@ pub(crate) struct Stored {
 }
 
 #[derive(Deserialize)]
-struct Labelled<'a> {
-    #[serde(borrow)]
-    metadata: LabelledMeta<'a>,
-}
-
-#[derive(Deserialize)]
 struct LabelledMeta<'a> {
     #[serde(borrow, default)]
     labels: Option<BTreeMap<std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>>>,
@@ -238,7 +234,10 @@ impl Stored {
     }
 
     fn read_labels(&self) -> Pairs {
-        let labels = serde_json::from_slice::<Labelled<'_>>(&self.raw).ok().and_then(|object| object.metadata.labels);
+        // The metadata alone: nothing behind it is looked at.
+        let metadata = self.raw.get(metadata_start(&self.raw).saturating_sub(1)..).unwrap_or_default();
+        let labelled = LabelledMeta::deserialize(&mut serde_json::Deserializer::from_slice(metadata));
+        let labels = labelled.ok().and_then(|metadata| metadata.labels);
         let pairs = labels.into_iter().flatten();
         pairs.map(|(key, value)| (key.into_owned().into(), value.into_owned().into())).collect()
     }
@@ -246,7 +245,7 @@ impl Stored {
     /// The value of one of the strategy's selectable fields, by its place among them.
     pub(crate) fn field(&self, strategy: &dyn Strategy, place: usize) -> &str {
         let fields = self.fields.get_or_init(|| {
-            let tree = unmanaged(&self.raw).unwrap_or_default();
+            let tree = index::tree_at(&self.raw, strategy.selected_paths());
             let names = strategy.selectable_fields().iter();
             names.map(|name| strategy.selectable_field(&tree, name).into_boxed_str()).collect()
         });

@@ -98,6 +98,10 @@ impl Strategy for Job {
         format!("field label {field:?} not supported for Job")
     }
 
+    fn selected_paths(&self) -> &'static [&'static str] {
+        &["status.succeeded"]
+    }
+
     fn selectable_field(&self, object: &Value, _field: &str) -> String {
         int(at(object, "status"), "succeeded").to_string()
     }

@@ -88,6 +88,10 @@ impl Strategy for CoreEvent {
         &SELECTABLE
     }
 
+    fn selected_paths(&self) -> &'static [&'static str] {
+        &["involvedObject", "source", "reportingComponent", "reason", "type"]
+    }
+
     fn selectable_field(&self, object: &Value, field: &str) -> String {
         selectable(object, field, &CORE)
     }
@@ -162,6 +166,10 @@ impl Strategy for Event {
     fn selectable_fields(&self) -> &'static [&'static str] {
         // The same fields as in the core group: the registry maps the names before it asks.
         &SELECTABLE
+    }
+
+    fn selected_paths(&self) -> &'static [&'static str] {
+        &["regarding", "deprecatedSource", "reportingController", "reason", "type"]
     }
 
     fn selectable_field(&self, object: &Value, field: &str) -> String {

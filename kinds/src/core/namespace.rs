@@ -98,6 +98,10 @@ impl Strategy for Namespace {
         &["status.phase", "name"]
     }
 
+    fn selected_paths(&self) -> &'static [&'static str] {
+        &["status.phase", "metadata.name"]
+    }
+
     fn selectable_field(&self, object: &Value, field: &str) -> String {
         match field {
             "name" => meta::name(object).to_owned(),

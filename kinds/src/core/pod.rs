@@ -35,6 +35,19 @@ const SELECTABLE: [&str; 8] = [
     "status.nominatedNodeName",
 ];
 
+/// The first of all addresses counts where there is one.
+const SELECTED: [&str; 9] = [
+    "spec.nodeName",
+    "spec.restartPolicy",
+    "spec.schedulerName",
+    "spec.serviceAccountName",
+    "spec.hostNetwork",
+    "status.phase",
+    "status.podIP",
+    "status.podIPs",
+    "status.nominatedNodeName",
+];
+
 impl Strategy for Pod {
     fn generation(&self) -> Generation {
         Generation::Spec
@@ -126,6 +139,10 @@ impl Strategy for Pod {
 
     fn selectable_fields(&self) -> &'static [&'static str] {
         &SELECTABLE
+    }
+
+    fn selected_paths(&self) -> &'static [&'static str] {
+        &SELECTED
     }
 
     fn indexed_field(&self) -> Option<&'static str> {

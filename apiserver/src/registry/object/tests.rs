@@ -68,3 +68,58 @@ fn managed_fields_are_cut_out_and_put_back() {
     assert_eq!(unmanaged(&head.encode(&json!({}), text)).unwrap()["metadata"], json!({}));
     assert_eq!(managed(&head.encode(&object, b"")), b"");
 }
+
+#[test]
+fn selectable_fields_are_those_of_the_whole_object() {
+    let pod = json!({
+        "spec": {"nodeName": "n", "restartPolicy": "Always", "schedulerName": "s", "serviceAccountName": "a",
+            "hostNetwork": true, "containers": [{"name": "c"}]},
+        "status": {"phase": "Running", "podIP": "192.0.2.1", "podIPs": [{"ip": "192.0.2.2"}], "nominatedNodeName": "m"},
+    });
+    let event = json!({
+        "involvedObject": {"kind": "Pod", "namespace": "n", "name": "x", "uid": "u", "apiVersion": "v1",
+            "resourceVersion": "1", "fieldPath": "spec"},
+        "reason": "r", "type": "Normal", "reportingComponent": "c", "source": {"component": "s"},
+    });
+    let unsourced = json!({"involvedObject": {"name": "x"}, "reportingComponent": "c", "source": {}});
+    let cases = [
+        ("", "pods", pod),
+        ("", "pods", json!({"spec": {}, "status": {"podIP": "192.0.2.1"}})),
+        ("", "pods", json!({})),
+        ("", "events", event),
+        ("", "events", unsourced),
+        ("", "namespaces", json!({"metadata": {"name": "n"}, "status": {"phase": "Active"}})),
+        ("", "nodes", json!({"spec": {"unschedulable": true}})),
+        ("", "secrets", json!({"type": "Opaque"})),
+        ("", "services", json!({"spec": {"clusterIP": "192.0.2.1", "type": "ClusterIP"}})),
+        ("", "replicationcontrollers", json!({"status": {"replicas": 2}})),
+        ("batch", "jobs", json!({"status": {"succeeded": 3}})),
+        ("coordination.k8s.io", "leasecandidates", json!({"spec": {"leaseName": "l"}})),
+        ("certificates.k8s.io", "certificatesigningrequests", json!({"spec": {"signerName": "s"}})),
+        ("certificates.k8s.io", "podcertificaterequests", json!({"spec": {"signerName": "s", "nodeName": "n"}})),
+        ("resource.k8s.io", "resourceslices", json!({"spec": {"nodeName": "n", "driver": "d"}})),
+    ];
+    for (group, resource, object) in cases {
+        let strategy = kinds::strategy(group, resource);
+        let raw = Head::new("Any", "v1").encode(&object, b"");
+        let tree: Value = serde_json::from_slice(&raw).unwrap();
+        let stored = Stored::new(raw, 1);
+        assert!(!strategy.selectable_fields().is_empty(), "{resource}");
+        for (place, field) in strategy.selectable_fields().iter().enumerate() {
+            assert_eq!(stored.field(strategy, place), strategy.selectable_field(&tree, field), "{resource} {field}");
+        }
+    }
+}
+
+#[test]
+fn labels_are_read_from_the_metadata_alone() {
+    let head = Head::new("Pod", "v1");
+    let managed = br#"[{"manager":"a","fieldsV1":{"f:metadata":{"f:labels":{"f:a":{}}}}}]"#;
+    let labelled =
+        head.encode(&json!({"metadata": {"labels": {"a": "1\"\u{e9}"}}, "spec": {"labels": {"b": "2"}}}), managed);
+    let labelled = Stored::new(labelled, 1);
+    assert_eq!((labelled.label("a"), labelled.label("b")), (Some("1\"\u{e9}"), None));
+    for object in [json!({}), json!({"metadata": {"labels": null}}), json!({"metadata": {"name": "x"}})] {
+        assert_eq!(Stored::new(head.encode(&object, b""), 1).label("a"), None);
+    }
+}

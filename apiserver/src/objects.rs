@@ -81,6 +81,10 @@ pub trait Objects: Send + Sync + 'static {
     /// bridged by sending the difference.
     fn changes(&self, group: &str, resource: &str) -> BoxStream<'static, Change>;
 
+    /// As [`Objects::changes`], of those objects alone that have text at a path of names: one that has none (any more)
+    /// is to the stream as one that is gone.
+    fn changes_with(&self, group: &str, resource: &str, path: &'static str) -> BoxStream<'static, Change>;
+
     /// Creates an object through the pipeline, as [`system`].
     ///
     /// # Errors

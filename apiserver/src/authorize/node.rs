@@ -19,13 +19,15 @@ use super::{Attributes, Authorizer, Resource, Rule, Rules, Ruling, Target};
 use crate::objects::{Change, Objects};
 use crate::request::User;
 
-/// What the graph follows.
-const FOLLOWED: [(&str, &str); 5] = [
-    ("", "pods"),
-    ("", "persistentvolumes"),
-    ("storage.k8s.io", "volumeattachments"),
-    ("resource.k8s.io", "resourceslices"),
-    ("certificates.k8s.io", "podcertificaterequests"),
+const NODE_NAME: Option<&str> = Some("spec.nodeName");
+
+/// What the graph follows, and what an object has to have to be of interest.
+const FOLLOWED: [(&str, &str, Option<&str>); 5] = [
+    ("", "pods", NODE_NAME),
+    ("", "persistentvolumes", None),
+    ("storage.k8s.io", "volumeattachments", NODE_NAME),
+    ("resource.k8s.io", "resourceslices", NODE_NAME),
+    ("certificates.k8s.io", "podcertificaterequests", NODE_NAME),
 ];
 
 /// The name of the node that a user is; None for a user that is no node. Empty when the user claims to be a node
@@ -50,8 +52,11 @@ impl Node {
 
     /// Fills the graph and keeps it up to date until the drain.
     pub fn follow(&self, objects: &dyn Objects, tasks: &Tasks) {
-        for (group, resource) in FOLLOWED {
-            let mut changes = objects.changes(group, resource);
+        for (group, resource, path) in FOLLOWED {
+            let mut changes = match path {
+                Some(path) => objects.changes_with(group, resource, path),
+                None => objects.changes(group, resource),
+            };
             let (node, drain) = (self.clone(), tasks.drain().clone());
             tasks.spawn("node-graph", async move {
                 while let Some(Some(change)) = drain.run(changes.next()).await {

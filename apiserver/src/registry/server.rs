@@ -11,6 +11,7 @@ use store::cache::Watcher;
 
 use super::Registry;
 use super::fields;
+use super::index;
 use super::object::Stored;
 use super::options::{DeleteOptions, WriteOptions};
 use super::resource::{Collection, Endpoint};
@@ -32,6 +33,14 @@ impl Registry {
         let snapshot = self.call(endpoint, &context, &path).newest().await?;
         let scope = endpoint.collection.scope(collection.namespace)?;
         Ok(snapshot.range(&scope, None).map(|(_, stored)| Arc::new(stored.tree())).collect())
+    }
+
+    fn follow(&self, group: &str, resource: &str, path: Option<&'static str>) -> BoxStream<'static, Change> {
+        let Some(endpoint) = self.preferred(group, resource) else { return stream::pending().boxed() };
+        let follower = Follower { collection: endpoint.collection.clone(), path, watcher: None, known: HashMap::new() };
+        stream::unfold(follower, |mut follower| async move { Some((follower.next().await, follower)) })
+            .flat_map(stream::iter)
+            .boxed()
     }
 }
 
@@ -74,11 +83,11 @@ impl Objects for Registry {
     }
 
     fn changes(&self, group: &str, resource: &str) -> BoxStream<'static, Change> {
-        let Some(endpoint) = self.preferred(group, resource) else { return stream::pending().boxed() };
-        let follower = Follower { collection: endpoint.collection.clone(), watcher: None, known: HashMap::new() };
-        stream::unfold(follower, |mut follower| async move { Some((follower.next().await, follower)) })
-            .flat_map(stream::iter)
-            .boxed()
+        self.follow(group, resource, None)
+    }
+
+    fn changes_with(&self, group: &str, resource: &str, path: &'static str) -> BoxStream<'static, Change> {
+        self.follow(group, resource, Some(path))
     }
 
     async fn create(&self, collection: Ref<'_>, object: Value, manager: Manager) -> Result<Value, Status> {
@@ -177,6 +186,8 @@ fn context(path: &ResourcePath) -> Context {
 /// Follows a collection for ever; a gap in history is bridged by the difference.
 struct Follower {
     collection: Arc<Collection>,
+    /// Objects without text there are as good as gone.
+    path: Option<&'static str>,
     watcher: Option<Watcher<Stored>>,
     known: HashMap<Key, Arc<Stored>>,
 }
@@ -188,13 +199,18 @@ impl Follower {
             self.watcher = None;
             return Vec::new();
         };
-        match &event.current {
+        match event.current.as_ref().filter(|stored| self.is_followed(stored)) {
             Some(stored) => {
                 self.known.insert(event.key.clone(), stored.clone());
                 vec![Change::Put(Arc::new(stored.tree()))]
             }
             None => self.known.remove(&event.key).map(|last| gone(&last)).into_iter().collect(),
         }
+    }
+
+    fn is_followed(&self, stored: &Stored) -> bool {
+        let text = |path| index::text_at(&stored.raw, path);
+        self.path.is_none_or(|path| text(path).is_some_and(|text| !text.is_empty()))
     }
 
     async fn start(&mut self) -> Vec<Change> {
@@ -206,6 +222,9 @@ impl Follower {
         let mut before = std::mem::take(&mut self.known);
         let mut changes = Vec::new();
         for (key, stored) in snapshot.range(&self.collection.prefix, None) {
+            if !self.is_followed(stored) {
+                continue;
+            }
             let known = before.remove(key).is_some_and(|old| old.revision == stored.revision);
             if !known {
                 changes.push(Change::Put(Arc::new(stored.tree())));

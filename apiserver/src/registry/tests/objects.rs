@@ -254,3 +254,35 @@ async fn the_server_follows_its_own_objects() {
     assert!(matches!(next().await, Change::Deleted(object) if object["data"]["k"] == "v"));
     assert!(registry.read(a).await.is_err());
 }
+
+#[tokio::test]
+async fn the_server_follows_objects_with_a_text() {
+    use crate::objects::{Change, Manager, Objects as _, Ref};
+    use futures::StreamExt as _;
+
+    let server = server().await;
+    let registry = &server.registry;
+    let maps = Ref::collection("", "configmaps", "default");
+    let map = |name: &str, data: Value| registry.create(maps, config_map(name, &data), Manager::SERVER);
+    let change = async |name: &str, data: Value| {
+        let object = Ref { name, ..maps };
+        let mut changed = (*registry.read(object).await.unwrap()).clone();
+        changed["data"] = data;
+        registry.update(object, "", changed, Manager::SERVER).await.unwrap();
+    };
+    map("a", json!({"k": "v"})).await.unwrap();
+    map("b", json!({"other": "k"})).await.unwrap();
+    registry.list_newest(maps).await.unwrap();
+    let mut changes = registry.changes_with("", "configmaps", "data.k");
+    let mut next = async || tokio::time::timeout(Duration::from_secs(10), changes.next()).await.unwrap().unwrap();
+    assert!(matches!(next().await, Change::Put(object) if api::meta::name(&object) == "a"));
+    assert!(matches!(next().await, Change::Synced));
+    map("c", json!({})).await.unwrap();
+    change("b", json!({"k": "w"})).await;
+    assert!(matches!(next().await, Change::Put(object) if object["data"]["k"] == "w"));
+    change("a", json!({"k": ""})).await;
+    assert!(matches!(next().await, Change::Deleted(object) if api::meta::name(&object) == "a"));
+    registry.delete(Ref { name: "a", ..maps }, None).await.unwrap();
+    registry.delete(Ref { name: "b", ..maps }, None).await.unwrap();
+    assert!(matches!(next().await, Change::Deleted(object) if api::meta::name(&object) == "b"));
+}

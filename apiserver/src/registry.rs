@@ -27,6 +27,7 @@ mod route;
 mod server;
 mod special;
 mod table;
+mod trees;
 mod update;
 mod watch;
 mod write;

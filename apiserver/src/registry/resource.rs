@@ -13,6 +13,7 @@ use super::Config;
 use super::index;
 use super::object::{self, Head, Stored};
 use super::special::{self, Conversion, Hooks};
+use super::trees::Trees;
 
 /// One stored resource, whatever it is served as.
 pub(crate) struct Collection {
@@ -25,6 +26,8 @@ pub(crate) struct Collection {
     pub(crate) head: Head,
     pub(crate) prefix: KeyPrefix,
     pub(crate) cache: Arc<Cache<Stored>>,
+    /// Of the objects that the server itself asks for.
+    pub(crate) trees: Trees,
     pub(crate) strategy: &'static dyn Strategy,
     pub(crate) hooks: Arc<dyn Hooks>,
 }
@@ -71,6 +74,7 @@ impl Collection {
             head,
             prefix,
             cache,
+            trees: Trees::default(),
             strategy,
             hooks,
         }

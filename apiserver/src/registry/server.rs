@@ -20,6 +20,9 @@ use super::yaml::Configuration;
 use crate::objects::{self, Change, Manager, Objects, Ref};
 use crate::request::{Context, ResourcePath, Target, Verb, Warnings};
 
+/// The trees of a longer list are not kept for the next time.
+const KEPT_MAX: usize = 32;
+
 impl Registry {
     fn own(&self, group: &str, resource: &str) -> Result<&Arc<Endpoint>, Status> {
         self.preferred(group, resource).ok_or_else(Status::unknown_path)
@@ -49,7 +52,7 @@ impl Objects for Registry {
     fn get(&self, object: Ref<'_>) -> Option<Arc<Value>> {
         let collection = &self.preferred(object.group, object.resource)?.collection;
         let key = collection.key(object.namespace, object.name).ok()?;
-        collection.cache.snapshot().get(&key).map(|stored| Arc::new(stored.tree()))
+        collection.cache.snapshot().get(&key).map(|stored| collection.trees.of(&key, stored))
     }
 
     fn has(&self, object: Ref<'_>) -> bool {
@@ -62,7 +65,12 @@ impl Objects for Registry {
         let Some(endpoint) = self.preferred(collection.group, collection.resource) else { return Vec::new() };
         let Ok(scope) = endpoint.collection.scope(collection.namespace) else { return Vec::new() };
         let snapshot = endpoint.collection.cache.snapshot();
-        snapshot.range(&scope, None).map(|(_, stored)| Arc::new(stored.tree())).collect()
+        let found = snapshot.range(&scope, None).take(KEPT_MAX + 1).count();
+        let tree = |(key, stored): (&Key, &Arc<Stored>)| match found > KEPT_MAX {
+            true => Arc::new(stored.tree()),
+            false => endpoint.collection.trees.of(key, stored),
+        };
+        snapshot.range(&scope, None).map(tree).collect()
     }
 
     async fn read(&self, object: Ref<'_>) -> Result<Arc<Value>, Status> {

@@ -1,5 +1,6 @@
 //! What the server counts, under upstream's names.
 
+use std::borrow::Cow;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
@@ -18,27 +19,30 @@ const DURATION_SECONDS: [f64; 23] = [
     45.0, 60.0,
 ];
 
+/// Labels are among known words, but for methods that nobody knows.
+type Word = Cow<'static, str>;
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
-    verb: String,
-    group: String,
-    version: String,
-    resource: String,
-    subresource: String,
-    scope: String,
-    component: String,
+    verb: Word,
+    group: &'static str,
+    version: &'static str,
+    resource: &'static str,
+    subresource: &'static str,
+    scope: &'static str,
+    component: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
-    verb: String,
-    dry_run: String,
-    group: String,
-    version: String,
-    resource: String,
-    subresource: String,
-    scope: String,
-    component: String,
+    verb: Word,
+    dry_run: &'static str,
+    group: &'static str,
+    version: &'static str,
+    resource: &'static str,
+    subresource: &'static str,
+    scope: &'static str,
+    component: &'static str,
     code: u32,
 }
 
@@ -46,6 +50,9 @@ struct OutcomeLabels {
 struct KindLabels {
     request_kind: &'static str,
 }
+
+/// Paths that are no resources.
+const KNOWN_PATHS: [&str; 8] = ["/api", "/apis", "/healthz", "/livez", "/readyz", "/metrics", "/openapi", "/version"];
 
 type GaugeOf = Gauge<i64, AtomicI64>;
 
@@ -114,13 +121,13 @@ impl Metrics {
         let labels = labels(method, target);
         let outcome = OutcomeLabels {
             verb: labels.verb.clone(),
-            dry_run: String::new(),
-            group: labels.group.clone(),
-            version: labels.version.clone(),
-            resource: labels.resource.clone(),
-            subresource: labels.subresource.clone(),
-            scope: labels.scope.clone(),
-            component: labels.component.clone(),
+            dry_run: "",
+            group: labels.group,
+            version: labels.version,
+            resource: labels.resource,
+            subresource: labels.subresource,
+            scope: labels.scope,
+            component: labels.component,
             code: u32::from(code.as_u16()),
         };
         self.requests.get_or_create(&outcome).inc();
@@ -153,39 +160,48 @@ fn counted(gauge: &GaugeOf) -> InFlight {
 
 /// Names that clients make up are not labels: an unknown path counts as one.
 fn labels(method: &Method, target: &Target) -> RequestLabels {
-    let mut labels = RequestLabels { component: "apiserver".to_owned(), ..RequestLabels::default() };
+    let mut labels = RequestLabels { component: "apiserver", ..RequestLabels::default() };
     match target {
         Target::Resource(path) => {
             let known = api::schema::table().resource(&path.group, &path.version, &path.resource);
             labels.verb = match path.verb {
-                Verb::Create => "POST".to_owned(),
-                Verb::Update => "PUT".to_owned(),
-                Verb::Proxy | Verb::Other => method.as_str().to_owned(),
-                other => other.word().to_ascii_uppercase(),
+                Verb::Get => "GET".into(),
+                Verb::List => "LIST".into(),
+                Verb::Watch => "WATCH".into(),
+                Verb::Create => "POST".into(),
+                Verb::Update => "PUT".into(),
+                Verb::Patch => "PATCH".into(),
+                Verb::Delete => "DELETE".into(),
+                Verb::DeleteCollection => "DELETECOLLECTION".into(),
+                Verb::Proxy | Verb::Other => word(method),
             };
             labels.scope = match (path.name.is_empty(), path.namespace.is_empty()) {
                 (false, _) => "resource",
                 (true, false) => "namespace",
                 (true, true) => "cluster",
-            }
-            .to_owned();
+            };
             let Some(known) = known else {
                 return labels;
             };
-            (labels.group, labels.version) = (path.group.clone(), path.version.clone());
-            labels.resource = path.resource.clone();
-            if known.subresource(&path.subresource).is_some() {
-                labels.subresource = path.subresource.clone();
-            }
+            (labels.group, labels.version, labels.resource) = (known.group, known.version, known.name);
+            labels.subresource = known.subresource(&path.subresource).map_or("", |subresource| subresource.name);
         }
         Target::Path { path, .. } => {
-            labels.verb = method.as_str().to_owned();
-            let first: String = path.split('/').nth(1).unwrap_or_default().to_owned();
-            let known = ["api", "apis", "healthz", "livez", "readyz", "metrics", "openapi", "version"];
-            labels.subresource = if known.contains(&first.as_str()) { format!("/{first}") } else { String::new() };
+            labels.verb = word(method);
+            let first = path.split('/').nth(1).unwrap_or_default();
+            let known = KNOWN_PATHS.iter().find(|known| known[1..] == *first);
+            labels.subresource = known.copied().unwrap_or_default();
         }
     }
     labels
+}
+
+fn word(method: &Method) -> Word {
+    let known = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
+    match known.iter().position(|one| one == method) {
+        Some(at) => ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"][at].into(),
+        None => method.as_str().to_owned().into(),
+    }
 }
 
 /// Everything as Prometheus' text format 0.0.4, which names a counter with its suffix.

@@ -124,10 +124,10 @@ impl Registry {
 
     /// Answers an authorized request on a resource. Errors are answered as a `Status`; warnings are left in the context
     /// for the caller to send.
-    pub async fn handle(&self, context: Context, path: ResourcePath, request: Request) -> Response {
+    pub async fn handle(&self, context: &Context, path: &ResourcePath, request: Request) -> Response {
         let pretty = answer::is_pretty(request.uri().query(), request.headers());
         let style = negotiate::style(request.headers(), pretty);
-        answer::unless_refused(self.answer(&context, &path, request, pretty).await, style)
+        answer::unless_refused(self.answer(context, path, request, pretty).await, style)
     }
 
     /// The endpoint that serves a resource in a version.

@@ -123,6 +123,12 @@ impl Warnings {
     }
 }
 
+/// A fresh random UID: of an object, a request, a token.
+pub(crate) fn random_uid() -> String {
+    // The thread's generator is one for secrets, too, and asks the system for a seed now and then, not for each number.
+    uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string()
+}
+
 /// Everything that handlers know of a request besides its body.
 #[derive(Clone, Debug)]
 pub struct Context {

@@ -111,7 +111,7 @@ impl ServiceAccounts {
             "sub": user_name(namespace, name),
             "aud": audiences,
             "exp": issued + seconds, "iat": issued, "nbf": issued,
-            "jti": uuid::Uuid::new_v4().to_string(),
+            "jti": crate::request::random_uid(),
             "kubernetes.io": private,
         });
         let failed = |error| Status::internal(format!("failed to generate token: {error}"));

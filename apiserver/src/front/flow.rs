@@ -172,13 +172,15 @@ impl Rule {
 
 impl ResourceRule {
     fn matches(&self, path: &crate::request::ResourcePath) -> bool {
-        let full = if path.subresource.is_empty() {
-            path.resource.clone()
-        } else {
-            format!("{}/{}", path.resource, path.subresource)
-        };
         let in_scope = if path.namespace.is_empty() { self.cluster } else { has(&self.namespaces, &path.namespace) };
-        in_scope && has(&self.verbs, path.verb.word()) && has(&self.groups, &path.group) && has(&self.resources, &full)
+        in_scope && has(&self.verbs, path.verb.word()) && has(&self.groups, &path.group) && self.has_resource(path)
+    }
+
+    fn has_resource(&self, path: &crate::request::ResourcePath) -> bool {
+        if path.subresource.is_empty() {
+            return has(&self.resources, &path.resource);
+        }
+        has(&self.resources, &format!("{}/{}", path.resource, path.subresource))
     }
 }
 

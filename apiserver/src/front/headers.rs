@@ -28,7 +28,7 @@ pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> &str {
 /// The caller's `Audit-Id`, or a new one.
 pub(super) fn audit_id(headers: &HeaderMap) -> String {
     match text(headers, AUDIT_ID.clone()) {
-        "" => uuid::Uuid::new_v4().to_string(),
+        "" => request::random_uid(),
         given => given.chars().take(64).collect(),
     }
 }

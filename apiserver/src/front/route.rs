@@ -75,7 +75,7 @@ impl Routes {
         if reviews::is_review(path) {
             return self.reviews.handle(&context, path, request, pretty).await;
         }
-        self.registry.handle(context, path.clone(), request).await
+        self.registry.handle(&context, path, request).await
     }
 
     async fn path(&self, context: &Context, path: &str, request: Request, pretty: bool) -> Response {

@@ -114,7 +114,7 @@ impl Call<'_> {
         options: &WriteOptions,
     ) -> Result<(Value, Pending), Status> {
         meta::set(&mut object, "creationTimestamp", api::time::seconds(self.context.now).into());
-        meta::set(&mut object, "uid", uuid::Uuid::new_v4().to_string().into());
+        meta::set(&mut object, "uid", crate::request::random_uid().into());
         let pending = self.collection().hooks.begin_create(&mut object, options.dry_run).await?;
         let outcome = self.prepare_allocated(object, options).await;
         pending.unless_failed(outcome).await

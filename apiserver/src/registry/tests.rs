@@ -147,7 +147,7 @@ impl Server {
             request = request.header(*name, *value);
         }
         let request = request.body(body).unwrap();
-        let response = self.registry.handle(context.clone(), resource_path(path, verb), request).await;
+        let response = self.registry.handle(&context, &resource_path(path, verb), request).await;
         (response, context)
     }
 

@@ -10,7 +10,9 @@ const FRACTION_DIGITS_MAX: usize = 18;
 
 /// `2026-01-02T03:04:05Z`, as `metav1.Time`.
 pub fn seconds(at: Timestamp) -> String {
-    at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    let civil = TimeZone::UTC.to_datetime(at);
+    let (year, month, day) = (civil.year(), civil.month(), civil.day());
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", civil.hour(), civil.minute(), civil.second())
 }
 
 /// `2026-01-02T03:04:05.000006Z`, as `metav1.MicroTime`.

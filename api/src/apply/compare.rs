@@ -49,6 +49,15 @@ type Found<'a> = (Option<Change>, Comparison<'a>);
 
 impl Walk {
     fn value<'a>(&mut self, form: Form, old: Option<&'a Value>, new: Option<&'a Value>) -> Found<'a> {
+        match (old, new) {
+            (None, Some(new)) => {
+                return (Some(Change::Added), Comparison { added: self.below(form, new), ..Comparison::default() });
+            }
+            (Some(old), None) => {
+                return (Some(Change::Removed), Comparison { removed: self.below(form, old), ..Comparison::default() });
+            }
+            _ => {}
+        }
         match form {
             Form::Scalar(_) | Form::Whole => leaf(old, new),
             Form::Struct { atomic: true, .. } | Form::Map { atomic: true, .. } => leaf(old, new),
@@ -57,6 +66,48 @@ impl Walk {
             Form::List { item, merge } => self.list((item, merge), old, new),
             Form::Open => self.open(old, new),
         }
+    }
+
+    /// All paths below a value that only one of the states has.
+    fn below<'a>(&mut self, form: Form, value: &'a Value) -> Set<'a> {
+        if form.is_leaf(value) {
+            return Set::default();
+        }
+        match (form, value) {
+            (Form::List { item, merge }, Value::Array(items)) => self.items_below((item, merge), items),
+            (Form::List { .. }, _) => Set::default(),
+            (_, Value::Object(entries)) => {
+                let mut nodes = Vec::with_capacity(entries.len());
+                for (name, value) in entries {
+                    match form.entry(name) {
+                        Some((form, _)) => nodes.push(whole(Element::Field(name.into()), self.below(form, value))),
+                        None => self.misfits = true,
+                    }
+                }
+                Set::of(nodes)
+            }
+            _ => Set::default(),
+        }
+    }
+
+    fn items_below<'a>(&mut self, of: (&'static Shape, Merge), items: &'a [Value]) -> Set<'a> {
+        let mut named = self.named(of, items, true);
+        if !named.is_sorted_by(|a, b| a.0 <= b.0) {
+            named.sort_by(|a, b| a.0.cmp(&b.0));
+        }
+        let form = Form::item(of.0);
+        let mut nodes = Vec::with_capacity(named.len());
+        let mut named = named.into_iter().peekable();
+        while let Some((element, value, _)) = named.next() {
+            let mut repeated = false;
+            while named.next_if(|(next, ..)| *next == element).is_some() {
+                repeated = true;
+            }
+            // Repeated items are owned as one.
+            let below = if repeated { Set::default() } else { self.below(form, value) };
+            nodes.push(whole(element, below));
+        }
+        Set::of(nodes)
     }
 
     /// A value of no type is compared as what it is; one that became something else, as both.
@@ -182,6 +233,11 @@ impl<'a> Gathered<'a> {
     fn comparison(self) -> Comparison<'a> {
         Comparison { removed: Set::of(self.removed), modified: Set::of(self.modified), added: Set::of(self.added) }
     }
+}
+
+/// A step to a value that is there as a whole.
+fn whole<'a>(element: Element<'a>, below: Set<'a>) -> Node<'a> {
+    Node { element, member: true, below }
 }
 
 /// A value that is owned as one.

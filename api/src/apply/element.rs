@@ -10,6 +10,9 @@ use serde_json::Value;
 /// The key fields of a list's item, by name.
 pub(super) type Key<'a> = Rc<[(Cow<'a, str>, Cow<'a, Value>)]>;
 
+/// Most steps have a shorter text.
+const TEXT_BYTES: usize = 64;
+
 /// One step of a path.
 #[derive(Clone, Debug)]
 pub(super) enum Element<'a> {
@@ -65,25 +68,35 @@ impl<'a> Element<'a> {
             out.push(b'"');
             return;
         }
-        serde_json::to_writer(out, &self.text()).expect("strings always encode");
+        let text = self.text();
+        serde_json::to_writer(out, std::str::from_utf8(&text).expect("names and JSON are text"))
+            .expect("strings always encode");
     }
 
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(TEXT_BYTES);
         match self {
-            Self::Field(name) => format!("f:{name}"),
-            Self::Value(value) => format!("v:{}", Plain(value)),
-            Self::Index(index) => format!("i:{index}"),
+            Self::Field(name) => {
+                text.extend_from_slice(b"f:");
+                text.extend_from_slice(name.as_bytes());
+            }
+            Self::Value(value) => {
+                text.extend_from_slice(b"v:");
+                Plain(value).write(&mut text);
+            }
+            Self::Index(index) => text.extend_from_slice(format!("i:{index}").as_bytes()),
             Self::Key(fields) => {
-                let mut text = String::from("k:{");
+                text.extend_from_slice(b"k:");
                 for (place, (name, value)) in fields.iter().enumerate() {
-                    let comma = if place > 0 { "," } else { "" };
-                    let name = Value::String(name.clone().into_owned());
-                    text.push_str(&format!("{comma}{name}:{}", Plain(value)));
+                    text.push(if place > 0 { b',' } else { b'{' });
+                    serde_json::to_writer(&mut text, &**name).expect("strings always encode");
+                    text.push(b':');
+                    Plain(value).write(&mut text);
                 }
-                text.push('}');
-                text
+                text.extend_from_slice(if fields.is_empty() { b"{}" } else { b"}" });
             }
         }
+        text
     }
 }
 
@@ -94,6 +107,16 @@ fn is_plain(text: &str) -> bool {
 
 /// A value as Go encodes it: a whole number has no fraction.
 struct Plain<'a>(&'a Value);
+
+impl Plain<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        if self.0.is_f64() {
+            out.extend_from_slice(self.to_string().as_bytes());
+        } else {
+            serde_json::to_writer(out, self.0).expect("trees always encode");
+        }
+    }
+}
 
 impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

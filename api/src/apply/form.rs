@@ -110,6 +110,9 @@ impl Form {
     }
 }
 
+/// Lists have no more keys than this, but for few.
+const KEYS: usize = 2;
+
 fn is_atomic(map_type: &str) -> bool {
     map_type == "atomic"
 }
@@ -150,20 +153,21 @@ fn name_keyed<'a>(item: &'static Shape, field: &'static Field, value: &'a Value)
         Value::Null => return Err("associative list with keys may not have a null element".to_owned()),
         _ => return Err("associative list with keys may not have non-map elements".to_owned()),
     };
-    let names: Vec<&'static str> = match field.list_type() {
-        Some(ListType::Map) => field.list_map_keys().collect(),
-        _ => field.patch_merge_key().into_iter().collect(),
+    let is_map = field.list_type() == Some(ListType::Map);
+    let names = || {
+        let (keys, key) = if is_map { (Some(field.list_map_keys()), None) } else { (None, field.patch_merge_key()) };
+        keys.into_iter().flatten().chain(key)
     };
-    let mut keys: Vec<(Cow<'a, str>, Cow<'a, Value>)> = Vec::with_capacity(names.len());
-    for name in &names {
-        if let Some(found) = object.get(*name) {
-            keys.push((Cow::Borrowed(*name), Cow::Borrowed(found)));
+    let mut keys: Vec<(Cow<'a, str>, Cow<'a, Value>)> = Vec::with_capacity(KEYS);
+    for name in names() {
+        if let Some(found) = object.get(name) {
+            keys.push((Cow::Borrowed(name), Cow::Borrowed(found)));
         } else if let Some(default) = default_of(item, name) {
-            keys.push((Cow::Borrowed(*name), Cow::Owned(default)));
+            keys.push((Cow::Borrowed(name), Cow::Owned(default)));
         }
     }
-    if keys.is_empty() && !names.is_empty() {
-        let quoted: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+    if keys.is_empty() && names().next().is_some() {
+        let quoted: Vec<String> = names().map(|name| format!("{name:?}")).collect();
         return Err(format!(
             "associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for any key fields)",
             quoted.join(" ")

@@ -21,6 +21,15 @@ pub fn as_object_mut(value: &mut Value) -> &mut Map<String, Value> {
     value.as_object_mut().expect("made an object above")
 }
 
+/// The value at a path of plain names and places in lists: `find(pod, "/spec/nodeName")`. As `Value::pointer`, which first
+/// makes two texts of each name, as it could have escapes.
+pub fn find<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
+    path.split('/').skip(1).try_fold(value, |value, name| match value {
+        Value::Array(items) => items.get(name.parse::<usize>().ok()?),
+        value => value.get(name),
+    })
+}
+
 /// A string field of `metadata`, empty when absent.
 pub fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     metadata(object).and_then(|m| m.get(field)).and_then(Value::as_str).unwrap_or("")

@@ -28,7 +28,7 @@ pub fn is_pod_level(name: &str) -> bool {
 
 /// The pod asks for resources as a whole.
 pub fn has_pod_level(pod: &Value) -> bool {
-    let named = |part: Part| pod.pointer("/spec/resources").and_then(|r| r.get(part.field())?.as_object());
+    let named = |part: Part| crate::meta::find(pod, "/spec/resources").and_then(|r| r.get(part.field())?.as_object());
     [Part::Requests, Part::Limits].into_iter().filter_map(named).flatten().any(|(name, _)| is_pod_level(name))
 }
 
@@ -71,14 +71,14 @@ fn given(status: Option<&Value>, part: Part) -> Option<&Value> {
 
 /// Limits without a bound stay so.
 fn add_overhead(total: &mut Amounts, pod: &Value, part: Part) {
-    let overhead = Amounts::read(pod.pointer("/spec/overhead"));
+    let overhead = Amounts::read(crate::meta::find(pod, "/spec/overhead"));
     let is_bound = |name: &str| total.get(name).is_some_and(|amount| !amount.is_zero());
     let counted = overhead.only(|name| part == Part::Requests || is_bound(name));
     total.add(&counted);
 }
 
 fn override_by_pod(total: &mut Amounts, pod: &Value, part: Part, counts: fn(&str) -> bool) {
-    let whole = Amounts::read(pod.pointer("/spec/resources").and_then(|r| r.get(part.field())));
+    let whole = Amounts::read(crate::meta::find(pod, "/spec/resources").and_then(|r| r.get(part.field())));
     total.extend(whole.iter().filter(|(name, _)| counts(name)).map(|(name, amount)| (name.to_owned(), amount.clone())));
 }
 
@@ -117,7 +117,7 @@ fn status_of<'a>(pod: &'a Value, container: &Value) -> Option<&'a Value> {
 }
 
 fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
-    value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+    crate::meta::find(value, pointer).and_then(Value::as_array).into_iter().flatten()
 }
 
 #[cfg(test)]

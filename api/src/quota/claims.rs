@@ -25,7 +25,7 @@ pub(super) fn counts_volumes(name: &str) -> bool {
 
 pub(super) fn volume_usage(claim: &Value) -> Amounts {
     let old_class = meta::annotation(claim, OLD_CLASS);
-    let class = old_class.or_else(|| claim.pointer("/spec/storageClassName")?.as_str()).unwrap_or("");
+    let class = old_class.or_else(|| meta::find(claim, "/spec/storageClassName")?.as_str()).unwrap_or("");
     let mut used = Amounts::default();
     let mut charge = |name: &str, amount: &Quantity| {
         used.set(name, amount.clone());
@@ -43,7 +43,7 @@ pub(super) fn volume_usage(claim: &Value) -> Amounts {
 
 /// What is asked for, or what is being set aside if that is more; in whole bytes.
 fn storage(claim: &Value) -> Option<Quantity> {
-    let read = |pointer: &str| Quantity::from_value(claim.pointer(pointer)?).ok();
+    let read = |pointer: &str| Quantity::from_value(meta::find(claim, pointer)?).ok();
     let asked = read("/spec/resources/requests/storage")?;
     let most = match read("/status/allocatedResources/storage") {
         Some(given) if given > asked => given,
@@ -61,7 +61,8 @@ pub(super) fn scopes(claim: &Value) -> Scopes {
         "/status/currentVolumeAttributesClassName",
         "/status/modifyVolumeStatus/targetVolumeAttributesClassName",
     ];
-    let named = fields.into_iter().filter_map(|field| claim.pointer(field)?.as_str()).filter(|name| !name.is_empty());
+    let named =
+        fields.into_iter().filter_map(|field| meta::find(claim, field)?.as_str()).filter(|name| !name.is_empty());
     Scopes::VolumeClaim { classes: named.map(str::to_owned).collect::<BTreeSet<String>>() }
 }
 
@@ -73,7 +74,7 @@ pub(super) fn counts_devices(name: &str) -> bool {
 pub(super) fn device_usage(claim: &Value) -> Amounts {
     let mut used = Amounts::default();
     used.set(COUNT_DEVICES, whole(1));
-    let requests = claim.pointer("/spec/devices/requests").and_then(Value::as_array);
+    let requests = meta::find(claim, "/spec/devices/requests").and_then(Value::as_array);
     for request in requests.into_iter().flatten() {
         let alternatives = request["firstAvailable"].as_array().filter(|list| !list.is_empty());
         let exact = request.get("exactly").into_iter();

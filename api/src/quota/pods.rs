@@ -52,9 +52,9 @@ pub(super) fn check(required: &[&str], pod: &Value) -> Result<(), String> {
     }
     let demanded: Vec<&str> = DEMANDED.into_iter().filter(|name| required.contains(name)).collect();
     let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    let containers = ["/spec/containers", "/spec/initContainers"].into_iter().filter_map(|list| pod.pointer(list));
+    let containers = ["/spec/containers", "/spec/initContainers"].into_iter().filter_map(|list| meta::find(pod, list));
     for container in containers.filter_map(Value::as_array).flatten() {
-        let part = |field: &str| Amounts::read(container.pointer("/resources").and_then(|r| r.get(field)));
+        let part = |field: &str| Amounts::read(meta::find(container, "/resources").and_then(|r| r.get(field)));
         let said = compute(&part("requests"), &part("limits"));
         for name in demanded.iter().filter(|name| said.get(name).is_none()) {
             missing.entry(name).or_default().insert(container["name"].as_str().unwrap_or(""));
@@ -93,7 +93,7 @@ fn compute(requests: &Amounts, limits: &Amounts) -> Amounts {
 pub(super) fn measure(pod: &Value) -> Measured {
     let count: Amounts = [(COUNT.to_owned(), whole(1))].into_iter().collect();
     let scopes = scopes(pod);
-    let phase = pod.pointer("/status/phase").and_then(Value::as_str);
+    let phase = meta::find(pod, "/status/phase").and_then(Value::as_str);
     if matches!(phase, Some("Succeeded" | "Failed")) {
         return Measured::lasting(count, scopes);
     }
@@ -110,12 +110,12 @@ fn end(pod: &Value) -> Option<Timestamp> {
 }
 
 pub(super) fn has_deadline(pod: &Value) -> bool {
-    let deadline = pod.pointer("/spec/activeDeadlineSeconds").and_then(Value::as_i64);
+    let deadline = meta::find(pod, "/spec/activeDeadlineSeconds").and_then(Value::as_i64);
     deadline.is_some_and(|seconds| seconds >= 0)
 }
 
 fn scopes(pod: &Value) -> Scopes {
-    let class = pod.pointer("/spec/priorityClassName").and_then(Value::as_str).unwrap_or("");
+    let class = meta::find(pod, "/spec/priorityClassName").and_then(Value::as_str).unwrap_or("");
     Scopes::Pod {
         has_deadline: has_deadline(pod),
         is_best_effort: is_best_effort(pod),
@@ -125,7 +125,7 @@ fn scopes(pod: &Value) -> Scopes {
 }
 
 fn is_best_effort(pod: &Value) -> bool {
-    match pod.pointer("/status/qosClass").and_then(Value::as_str).filter(|class| !class.is_empty()) {
+    match meta::find(pod, "/status/qosClass").and_then(Value::as_str).filter(|class| !class.is_empty()) {
         Some(class) => class == "BestEffort",
         None => !asks_for_anything(pod),
     }
@@ -133,9 +133,9 @@ fn is_best_effort(pod: &Value) -> bool {
 
 /// Some container, or the pod as a whole, asks for processor or memory.
 fn asks_for_anything(pod: &Value) -> bool {
-    let containers = ["/spec/containers", "/spec/initContainers"].into_iter().filter_map(|list| pod.pointer(list));
+    let containers = ["/spec/containers", "/spec/initContainers"].into_iter().filter_map(|list| meta::find(pod, list));
     let each = containers.filter_map(Value::as_array).flatten().map(|container| &container["resources"]);
-    let amounts = each.chain(pod.pointer("/spec/resources")).flat_map(|resources| {
+    let amounts = each.chain(meta::find(pod, "/spec/resources")).flat_map(|resources| {
         ["requests", "limits"].into_iter().flat_map(move |part| {
             ["cpu", "memory"]
                 .into_iter()
@@ -150,7 +150,7 @@ fn looks_across_namespaces(pod: &Value) -> bool {
         let named = term.get("namespaces").and_then(Value::as_array).is_some_and(|names| !names.is_empty());
         named || term.get("namespaceSelector").is_some_and(|selector| !selector.is_null())
     };
-    let affinity = |kind: &str| pod.pointer("/spec/affinity").and_then(|affinity| affinity.get(kind));
+    let affinity = |kind: &str| meta::find(pod, "/spec/affinity").and_then(|affinity| affinity.get(kind));
     ["podAffinity", "podAntiAffinity"].into_iter().filter_map(affinity).any(|kind| {
         let list = |field: &str| kind.get(field).and_then(Value::as_array).into_iter().flatten();
         list("requiredDuringSchedulingIgnoredDuringExecution").any(crosses)

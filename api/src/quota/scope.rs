@@ -23,9 +23,9 @@ impl Requirement {
             let list = list.and_then(Value::as_array).into_iter().flatten();
             list.filter_map(Value::as_str).map(str::to_owned).collect()
         };
-        let scopes = strings(quota.pointer("/spec/scopes")).into_iter();
+        let scopes = strings(crate::meta::find(quota, "/spec/scopes")).into_iter();
         let plain = scopes.map(|scope| Self { scope, operator: "Exists".to_owned(), values: Vec::new() });
-        let expressions = quota.pointer("/spec/scopeSelector/matchExpressions").and_then(Value::as_array);
+        let expressions = crate::meta::find(quota, "/spec/scopeSelector/matchExpressions").and_then(Value::as_array);
         let selected = expressions.into_iter().flatten().map(|expression| Self {
             scope: text(expression, "scopeName"),
             operator: text(expression, "operator"),

@@ -54,7 +54,7 @@ impl Plugin for CertificateSigning {
         let (Some(new), Some(old)) = (&attributes.object, attributes.old) else {
             return Ok(());
         };
-        let same = |pointer: &str| new.pointer(pointer) == old.pointer(pointer);
+        let same = |pointer: &str| meta::find(new, pointer) == meta::find(old, pointer);
         if same("/status/certificate") && same("/status/conditions") {
             return Ok(());
         }
@@ -76,7 +76,7 @@ impl Plugin for CertificateSubjectRestriction {
         let Some(request) = attributes.object.as_ref().filter(|object| signer(object) == CLIENT_SIGNER) else {
             return Ok(());
         };
-        let encoded = request.pointer("/spec/request").and_then(Value::as_str).unwrap_or_default();
+        let encoded = meta::find(request, "/spec/request").and_then(Value::as_str).unwrap_or_default();
         let pem = STANDARD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
         let parsed = pki::CertificateRequest::from_pem(&pem);
         let parsed = parsed.map_err(|error| attributes.forbidden(&format!("failed to parse CSR: {error}")))?;
@@ -146,7 +146,7 @@ pub(super) fn may(authorizer: &Union, attributes: &Attributes<'_>, verb: &str, s
 }
 
 pub(super) fn signer(request: &Value) -> &str {
-    request.pointer("/spec/signerName").and_then(Value::as_str).unwrap_or_default()
+    meta::find(request, "/spec/signerName").and_then(Value::as_str).unwrap_or_default()
 }
 
 #[cfg(test)]

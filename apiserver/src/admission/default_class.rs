@@ -35,7 +35,9 @@ impl Plugin for DefaultStorageClass {
         let Some(claim) = attributes.object.as_mut() else {
             return Ok(());
         };
-        if claim.pointer("/spec/storageClassName").is_some() || meta::annotation(claim, STORAGE_ANNOTATION).is_some() {
+        if meta::find(claim, "/spec/storageClassName").is_some()
+            || meta::annotation(claim, STORAGE_ANNOTATION).is_some()
+        {
             return Ok(());
         }
         if let Some(class) = default_of(&self.0, ["storage.k8s.io", "storageclasses"], &STORAGE_DEFAULT) {
@@ -59,7 +61,7 @@ impl Plugin for DefaultIngressClass {
         let Some(ingress) = attributes.object.as_mut() else {
             return Ok(());
         };
-        if ingress.pointer("/spec/ingressClassName").is_some()
+        if meta::find(ingress, "/spec/ingressClassName").is_some()
             || meta::annotation(ingress, INGRESS_ANNOTATION).is_some()
         {
             return Ok(());

@@ -35,20 +35,24 @@ impl Plugin for DefaultTolerationSeconds {
         let Some(pod) = attributes.object.as_mut() else {
             return Ok(());
         };
-        let own = pod.pointer("/spec/tolerations").and_then(Value::as_array).cloned().unwrap_or_default();
-        let mut all = own.clone();
-        for (taint, seconds) in [(NOT_READY, self.not_ready), (UNREACHABLE, self.unreachable)] {
-            if !own.iter().any(|toleration| tolerates(toleration, taint)) {
-                all.push(json!({
-                    "key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds,
-                }));
-            }
+        let own = api::meta::find(pod, "/spec/tolerations").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let missing = [(NOT_READY, self.not_ready), (UNREACHABLE, self.unreachable)]
+            .into_iter()
+            .filter(|(taint, _)| !own.iter().any(|toleration| tolerates(toleration, taint)));
+        let added: Vec<Value> = missing.map(|(taint, seconds)| toleration(taint, seconds)).collect();
+        if added.is_empty() {
+            return Ok(());
         }
-        if all.len() > own.len() {
-            pod["spec"]["tolerations"] = Value::Array(all);
+        match &mut pod["spec"]["tolerations"] {
+            Value::Array(all) => all.extend(added),
+            none => *none = Value::Array(added),
         }
         Ok(())
     }
+}
+
+fn toleration(taint: &str, seconds: i64) -> Value {
+    json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds})
 }
 
 fn tolerates(toleration: &Value, taint: &str) -> bool {

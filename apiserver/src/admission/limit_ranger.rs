@@ -86,7 +86,7 @@ fn give_defaults(pod: &mut Value, range: &Value) {
     }
     let mut notes = Vec::new();
     for (field, word) in [("containers", "container"), ("initContainers", "init container")] {
-        let containers = pod.pointer_mut(&format!("/spec/{field}")).and_then(Value::as_array_mut);
+        let containers = pod.get_mut("spec").and_then(|spec| spec.get_mut(field)).and_then(Value::as_array_mut);
         for container in containers.into_iter().flatten() {
             let name = container.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
             for (part, defaults, what) in [("requests", &requests, "request"), ("limits", &limits, "limit")] {
@@ -108,7 +108,7 @@ fn give_defaults(pod: &mut Value, range: &Value) {
 fn fill(container: &mut Value, part: &str, defaults: &Map<String, Value>) -> Vec<String> {
     let mut set = BTreeSet::new();
     for (name, value) in defaults {
-        if container.pointer("/resources").and_then(|r| r.get(part)?.get(name)).is_none() {
+        if meta::find(container, "/resources").and_then(|r| r.get(part)?.get(name)).is_none() {
             container["resources"][part][name] = value.clone();
             set.insert(name.clone());
         }
@@ -134,7 +134,7 @@ fn check_claim(claim: &Value, limit: &Value) -> Vec<String> {
     if limit["type"] != kind {
         return Vec::new();
     }
-    let requests = quantities(claim.pointer("/spec/resources/requests"));
+    let requests = quantities(meta::find(claim, "/spec/resources/requests"));
     let least = quantities(limit.get("min"));
     let most = quantities(limit.get("max"));
     let least = least.iter().filter_map(|(name, bound)| below(kind, name, bound, requests.get(name), None));
@@ -218,7 +218,7 @@ fn ratio(
 }
 
 fn amounts(container: &Value, part: &str) -> Amounts {
-    quantities(container.pointer(&format!("/resources/{part}")))
+    quantities(meta::find(container, &format!("/resources/{part}")))
 }
 
 fn quantities(value: Option<&Value>) -> Amounts {
@@ -244,7 +244,7 @@ fn pod_amounts(pod: &Value, part: &str) -> Amounts {
         raise(&mut start, &moment);
     }
     raise(&mut total, &start);
-    let whole = quantities(pod.pointer(&format!("/spec/resources/{part}")));
+    let whole = quantities(meta::find(pod, &format!("/spec/resources/{part}")));
     let counts = |name: &str| name == "cpu" || name == "memory" || name.starts_with("hugepages-");
     total.extend(whole.into_iter().filter(|(name, _)| counts(name)));
     total
@@ -266,7 +266,7 @@ fn raise(total: &mut Amounts, other: &Amounts) {
 }
 
 fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
-    value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+    meta::find(value, pointer).and_then(Value::as_array).into_iter().flatten()
 }
 
 #[cfg(test)]

@@ -95,5 +95,6 @@ impl Plugin for NamespaceLifecycle {
 }
 
 fn is_going(namespace: &Value) -> bool {
-    meta::is_terminating(namespace) || namespace.pointer("/status/phase").and_then(Value::as_str) == Some("Terminating")
+    meta::is_terminating(namespace)
+        || meta::find(namespace, "/status/phase").and_then(Value::as_str) == Some("Terminating")
 }

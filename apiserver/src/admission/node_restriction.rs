@@ -277,7 +277,7 @@ fn referenced(pod: &Value) -> Option<&'static str> {
     let containers = || containers.iter().flat_map(|pointer| items(pod, pointer));
     let from = |one: &Value, whole: &str, key: &str| {
         items(one, "/envFrom").any(|source| source.get(whole).is_some())
-            || items(one, "/env").any(|variable| variable.pointer(&format!("/valueFrom/{key}")).is_some())
+            || items(one, "/env").any(|variable| meta::find(variable, &format!("/valueFrom/{key}")).is_some())
     };
     if items(pod, "/spec/imagePullSecrets").next().is_some()
         || containers().any(|c| from(c, "secretRef", "secretKeyRef"))
@@ -304,7 +304,7 @@ fn check_pod_status(node: &str, a: &Attributes<'_>) -> Option<String> {
     if text(old, "/spec/nodeName") != node {
         return Some(format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself"));
     }
-    let differs = |pointer: &str| new.pointer(pointer) != old.pointer(pointer);
+    let differs = |pointer: &str| meta::find(new, pointer) != meta::find(old, pointer);
     if differs("/metadata/labels") {
         return Some(format!("node {node:?} cannot update labels through pod status"));
     }
@@ -322,15 +322,15 @@ fn check_node(node: &str, a: &Attributes<'_>) -> Option<String> {
     let new = a.object.as_ref()?;
     match (a.operation, a.old) {
         (Operation::Create, _) => {
-            if new.pointer("/spec/configSource").is_some() {
+            if meta::find(new, "/spec/configSource").is_some() {
                 return Some(format!("node {node:?} is not allowed to create pods with a non-nil configSource"));
             }
             let labels = forbidden_labels(new, None)?;
             Some(format!("node {node:?} is not allowed to set the following labels: {labels}"))
         }
         (Operation::Update, Some(old)) => {
-            let differs = |pointer: &str| new.pointer(pointer) != old.pointer(pointer);
-            if new.pointer("/spec/configSource").is_some() && differs("/spec/configSource") {
+            let differs = |pointer: &str| meta::find(new, pointer) != meta::find(old, pointer);
+            if meta::find(new, "/spec/configSource").is_some() && differs("/spec/configSource") {
                 return Some(format!(
                     "node {node:?} is not allowed to update configSource to a new non-nil configSource"
                 ));
@@ -422,9 +422,9 @@ fn check_request(node: &str, a: &Attributes<'_>) -> Option<String> {
 }
 
 fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    meta::find(value, pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
-    value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+    meta::find(value, pointer).and_then(Value::as_array).into_iter().flatten()
 }

@@ -28,7 +28,7 @@ impl Plugin for PersistentVolumeClaimResize {
         if size(new) <= size(old) {
             return Ok(());
         }
-        if old.pointer("/status/phase").and_then(Value::as_str) != Some("Bound") {
+        if meta::find(old, "/status/phase").and_then(Value::as_str) != Some("Bound") {
             return Err(attributes.forbidden("Only bound persistent volume claims can be expanded"));
         }
         let name = class(new);
@@ -44,11 +44,11 @@ impl Plugin for PersistentVolumeClaimResize {
 }
 
 fn size(claim: &Value) -> Quantity {
-    let size = claim.pointer("/spec/resources/requests/storage");
+    let size = meta::find(claim, "/spec/resources/requests/storage");
     size.and_then(|size| Quantity::from_value(size).ok()).unwrap_or_else(Quantity::zero)
 }
 
 fn class(claim: &Value) -> &str {
     let annotated = meta::annotation(claim, CLASS_ANNOTATION);
-    annotated.or_else(|| claim.pointer("/spec/storageClassName")?.as_str()).unwrap_or_default()
+    annotated.or_else(|| meta::find(claim, "/spec/storageClassName")?.as_str()).unwrap_or_default()
 }

@@ -56,12 +56,12 @@ impl Plugin for PodCertificateSigning {
 }
 
 fn is_issued(request: &Value) -> bool {
-    let conditions = request.pointer("/status/conditions").and_then(Value::as_array);
+    let conditions = meta::find(request, "/status/conditions").and_then(Value::as_array);
     conditions.into_iter().flatten().any(|condition| condition["type"] == "Issued" && condition["status"] == "True")
 }
 
 fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    meta::find(object, pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// What does not hold, and of which field.

@@ -75,7 +75,7 @@ impl Plugin for PodSecurity {
         if attributes.path.resource == "pods" {
             return self.pod(attributes, object).await;
         }
-        let template = template(attributes).and_then(|pointer| object.pointer(pointer));
+        let template = template(attributes).and_then(|pointer| meta::find(object, pointer));
         if let (Some(template), Ok(policy)) = (template, self.policy(&attributes.path.namespace).await) {
             warn(attributes, &policy, template);
         }
@@ -110,7 +110,7 @@ fn check_labels(attributes: &Attributes<'_>, namespace: &Value) -> Result<(), St
 /// Only images and new containers change what a pod may do.
 fn is_significant(new: &Value, old: &Value) -> bool {
     let containers = |pod: &Value, field: &str| {
-        pod.pointer(&format!("/spec/{field}")).and_then(Value::as_array).cloned().unwrap_or_default()
+        meta::find(pod, &format!("/spec/{field}")).and_then(Value::as_array).cloned().unwrap_or_default()
     };
     let image = |container: &Value| container.get("image").cloned();
     let images = |pod: &Value, field: &str| containers(pod, field).iter().map(image).collect::<Vec<_>>();

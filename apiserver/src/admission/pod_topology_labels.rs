@@ -27,8 +27,9 @@ impl Plugin for PodTopologyLabels {
             return Ok(());
         };
         let pointer = if is_pod { "/spec/nodeName" } else { "/target/name" };
-        let kind = object.pointer("/target/kind").and_then(Value::as_str).unwrap_or("Node");
-        let node = object.pointer(pointer).and_then(Value::as_str).filter(|node| !node.is_empty() && kind == "Node");
+        let kind = meta::find(object, "/target/kind").and_then(Value::as_str).unwrap_or("Node");
+        let node =
+            meta::find(object, pointer).and_then(Value::as_str).filter(|node| !node.is_empty() && kind == "Node");
         let Some(node) = node.and_then(|node| self.0.get().get(Ref::cluster("", "nodes", node))) else {
             return Ok(());
         };

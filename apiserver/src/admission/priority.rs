@@ -36,7 +36,7 @@ impl Priority {
         let Some(pod) = attributes.object.as_ref() else {
             return Ok(());
         };
-        let name = pod.pointer("/spec/priorityClassName").and_then(Value::as_str).unwrap_or_default();
+        let name = meta::find(pod, "/spec/priorityClassName").and_then(Value::as_str).unwrap_or_default();
         let class = match name {
             "" => self.default_class(),
             name => match self.class(name) {
@@ -97,7 +97,7 @@ impl Plugin for Priority {
             return self.admit_pod(attributes);
         }
         // An older client may send a pod back without what it does not know.
-        let kept = |field: &str| attributes.old.and_then(|old| old.pointer(&format!("/spec/{field}"))).cloned();
+        let kept = |field: &str| attributes.old.and_then(|old| meta::find(old, &format!("/spec/{field}"))).cloned();
         let kept: Vec<_> = ["priority", "preemptionPolicy"].into_iter().filter_map(|f| Some((f, kept(f)?))).collect();
         if let Some(pod) = attributes.object.as_mut() {
             for (field, value) in kept {

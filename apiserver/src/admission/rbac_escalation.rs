@@ -47,7 +47,7 @@ impl RbacEscalation {
 
     fn check_binding(&self, attributes: &Attributes<'_>, binding: &Value) -> Result<(), Status> {
         let text =
-            |field: &str| binding.pointer(&format!("/roleRef/{field}")).and_then(Value::as_str).unwrap_or_default();
+            |field: &str| meta::find(binding, &format!("/roleRef/{field}")).and_then(Value::as_str).unwrap_or_default();
         let (kind, name) = (text("kind"), text("name"));
         let resource = if kind == "Role" { "roles" } else { "clusterroles" };
         if self.may(attributes, "bind", resource, name) {
@@ -88,7 +88,7 @@ impl Plugin for RbacEscalation {
 }
 
 fn has_selectors(role: &Value) -> bool {
-    let selectors = role.pointer("/aggregationRule/clusterRoleSelectors").and_then(Value::as_array);
+    let selectors = meta::find(role, "/aggregationRule/clusterRoleSelectors").and_then(Value::as_array);
     selectors.is_some_and(|list| !list.is_empty())
 }
 

@@ -15,7 +15,7 @@ pub(super) struct RuntimeClass(pub(super) Handle);
 
 impl RuntimeClass {
     async fn class(&self, attributes: &Attributes<'_>) -> Result<Option<Arc<Value>>, Status> {
-        let name = attributes.object.as_ref().and_then(|pod| pod.pointer("/spec/runtimeClassName")?.as_str());
+        let name = attributes.object.as_ref().and_then(|pod| api::meta::find(pod, "/spec/runtimeClassName")?.as_str());
         let Some(name) = name else {
             return Ok(None);
         };
@@ -51,8 +51,8 @@ impl Plugin for RuntimeClass {
             return Ok(());
         };
         let mut pod = pod.clone();
-        if let Some(overhead) = class.pointer("/overhead/podFixed") {
-            let own = pod.pointer("/spec/overhead").and_then(Value::as_object).filter(|own| !own.is_empty());
+        if let Some(overhead) = api::meta::find(&class, "/overhead/podFixed") {
+            let own = api::meta::find(&pod, "/spec/overhead").and_then(Value::as_object).filter(|own| !own.is_empty());
             if own.is_some_and(|own| Some(own) != overhead.as_object()) {
                 return Err(attributes.forbidden(MISMATCH));
             }
@@ -67,8 +67,8 @@ impl Plugin for RuntimeClass {
 
     async fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
         let class = self.class(attributes).await?;
-        let wanted = class.as_ref().and_then(|class| class.pointer("/overhead/podFixed"));
-        let own = attributes.object.as_ref().and_then(|pod| pod.pointer("/spec/overhead"));
+        let wanted = class.as_ref().and_then(|class| api::meta::find(class, "/overhead/podFixed"));
+        let own = attributes.object.as_ref().and_then(|pod| api::meta::find(pod, "/spec/overhead"));
         match (wanted, own) {
             (Some(wanted), own) if own != Some(wanted) => Err(attributes.forbidden(MISMATCH)),
             (None, Some(_)) => Err(attributes
@@ -80,7 +80,7 @@ impl Plugin for RuntimeClass {
 
 fn schedule(pod: &mut Value, scheduling: &Value) -> Result<(), String> {
     let wanted = scheduling.get("nodeSelector").and_then(Value::as_object).cloned().unwrap_or_default();
-    let own = pod.pointer("/spec/nodeSelector").and_then(Value::as_object).cloned();
+    let own = api::meta::find(pod, "/spec/nodeSelector").and_then(Value::as_object).cloned();
     let mut selector: Map<String, Value> = own.unwrap_or_default();
     for (key, value) in wanted {
         if let Some(given) = selector.get(&key).filter(|given| **given != value) {
@@ -95,7 +95,7 @@ fn schedule(pod: &mut Value, scheduling: &Value) -> Result<(), String> {
         pod["spec"]["nodeSelector"] = Value::Object(selector);
     }
     let more = scheduling.get("tolerations").and_then(Value::as_array).cloned().unwrap_or_default();
-    let mut all = pod.pointer("/spec/tolerations").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut all = api::meta::find(pod, "/spec/tolerations").and_then(Value::as_array).cloned().unwrap_or_default();
     for toleration in more {
         if !all.contains(&toleration) {
             all.push(toleration);

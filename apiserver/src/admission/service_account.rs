@@ -133,14 +133,15 @@ impl Plugin for ServiceAccount {
 }
 
 fn complete(pod: &mut Value, account: &Value) {
-    let wish = |object: &Value, pointer: &str| object.pointer(pointer).and_then(Value::as_bool);
+    let wish = |object: &Value, pointer: &str| meta::find(object, pointer).and_then(Value::as_bool);
     let automount = wish(pod, "/spec/automountServiceAccountToken")
         .or_else(|| wish(account, "/automountServiceAccountToken"))
         .unwrap_or(true);
     if automount {
         mount_token(pod);
     }
-    let has_secrets = pod.pointer("/spec/imagePullSecrets").and_then(Value::as_array).is_some_and(|l| !l.is_empty());
+    let has_secrets =
+        meta::find(pod, "/spec/imagePullSecrets").and_then(Value::as_array).is_some_and(|l| !l.is_empty());
     let secrets = account.get("imagePullSecrets").and_then(Value::as_array).filter(|list| !list.is_empty());
     if let Some(secrets) = secrets.filter(|_| !has_secrets) {
         pod["spec"]["imagePullSecrets"] = secrets.iter().map(|secret| json!({"name": secret["name"]})).collect();
@@ -148,7 +149,7 @@ fn complete(pod: &mut Value, account: &Value) {
 }
 
 fn mount_token(pod: &mut Value) {
-    let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten();
+    let volumes = meta::find(pod, "/spec/volumes").and_then(Value::as_array).into_iter().flatten();
     let known = volumes.filter_map(|volume| volume.get("name")?.as_str()).find(|n| n.starts_with(TOKEN_VOLUME_PREFIX));
     let (name, exists) = match known {
         Some(name) => (name.to_owned(), true),
@@ -156,7 +157,7 @@ fn mount_token(pod: &mut Value) {
     };
     let mut is_needed = false;
     for field in ["initContainers", "containers"] {
-        let containers = pod.pointer_mut(&format!("/spec/{field}")).and_then(Value::as_array_mut);
+        let containers = pod.get_mut("spec").and_then(|spec| spec.get_mut(field)).and_then(Value::as_array_mut);
         for container in containers.into_iter().flatten() {
             is_needed |= mount(container, &name);
         }
@@ -215,9 +216,10 @@ fn check_mirror(pod: &Value) -> Option<&'static str> {
     }
     let containers = ["containers", "initContainers", "ephemeralContainers"];
     let in_container = |container: &Value| !secret_names(container).is_empty();
-    let volumes = || pod.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten();
-    let sources =
-        |volume: &Value| volume.pointer("/projected/sources").and_then(Value::as_array).cloned().unwrap_or_default();
+    let volumes = || meta::find(pod, "/spec/volumes").and_then(Value::as_array).into_iter().flatten();
+    let sources = |volume: &Value| {
+        meta::find(volume, "/projected/sources").and_then(Value::as_array).cloned().unwrap_or_default()
+    };
     let in_volume = |volume: &Value| {
         volume.get("secret").is_some() || sources(volume).iter().any(|source| source.get("secret").is_some())
     };
@@ -235,8 +237,8 @@ fn check_mirror(pod: &Value) -> Option<&'static str> {
 fn foreign_reference(pod: &Value, account: &Value) -> Option<String> {
     let allowed = names(account, "/secrets");
     let name = meta::name(account);
-    let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten();
-    let mut secrets = volumes.filter_map(|volume| volume.pointer("/secret/secretName")?.as_str());
+    let volumes = meta::find(pod, "/spec/volumes").and_then(Value::as_array).into_iter().flatten();
+    let mut secrets = volumes.filter_map(|volume| meta::find(volume, "/secret/secretName")?.as_str());
     if let Some(secret) = secrets.find(|secret| !allowed.iter().any(|own| own == secret)) {
         return Some(format!(
             "volume with secret.secretName=\"{secret}\" is not allowed because service account {name} does not reference that \
@@ -283,14 +285,14 @@ fn secret_names(container: &Value) -> Vec<(String, String)> {
 }
 
 fn containers_of<'a>(pod: &'a Value, field: &str) -> &'a [Value] {
-    pod.pointer(&format!("/spec/{field}")).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    pod.get("spec").and_then(|spec| spec.get(field)).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 fn names(object: &Value, pointer: &str) -> Vec<String> {
-    let list = object.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+    let list = meta::find(object, pointer).and_then(Value::as_array).into_iter().flatten();
     list.filter_map(|item| Some(item.get("name")?.as_str()?.to_owned())).collect()
 }
 
 fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    meta::find(value, pointer).and_then(Value::as_str).unwrap_or_default()
 }

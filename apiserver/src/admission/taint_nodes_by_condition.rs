@@ -24,7 +24,7 @@ impl Plugin for TaintNodesByCondition {
         let Some(node) = attributes.object.as_mut() else {
             return Ok(());
         };
-        let mut taints = node.pointer("/spec/taints").and_then(Value::as_array).cloned().unwrap_or_default();
+        let mut taints = api::meta::find(node, "/spec/taints").and_then(Value::as_array).cloned().unwrap_or_default();
         if !taints.iter().any(|taint| taint["key"] == TAINT && taint["effect"] == "NoSchedule") {
             taints.push(json!({"key": TAINT, "effect": "NoSchedule"}));
             node["spec"]["taints"] = Value::Array(taints);

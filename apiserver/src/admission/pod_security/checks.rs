@@ -83,7 +83,7 @@ impl<'a> Pod<'a> {
     }
 
     fn is_windows(&self) -> bool {
-        self.spec.pointer("/os/name").and_then(Value::as_str) == Some("windows")
+        meta::find(self.spec, "/os/name").and_then(Value::as_str) == Some("windows")
     }
 
     /// The pod has users of its own, so that its root is not the node's.
@@ -272,9 +272,9 @@ fn host_probes(pod: &Pod<'_>, standard: Standard) -> Option<Violation> {
     }
     let mut hosts = BTreeSet::new();
     let bad = pod.containers_where(|container| {
-        let handlers = HANDLERS.iter().filter_map(|pointer| container.pointer(pointer));
+        let handlers = HANDLERS.iter().filter_map(|pointer| meta::find(container, pointer));
         let own = handlers.flat_map(|handler| {
-            ["/httpGet/host", "/tcpSocket/host"].into_iter().filter_map(|at| handler.pointer(at)?.as_str())
+            ["/httpGet/host", "/tcpSocket/host"].into_iter().filter_map(|at| meta::find(handler, at)?.as_str())
         });
         let own: Vec<String> = own.filter(|host| !host.is_empty()).map(str::to_owned).collect();
         let is_bad = !own.is_empty();

@@ -20,7 +20,7 @@ pub(super) struct Quota {
 
 impl Quota {
     pub(super) fn read(tree: Arc<Value>) -> Self {
-        let list = |field: &str| Amounts::read(tree.pointer(&format!("/status/{field}")));
+        let list = |field: &str| Amounts::read(meta::find(&tree, &format!("/status/{field}")));
         Self {
             name: meta::name(&tree).to_owned(),
             hard: list("hard"),

@@ -163,11 +163,11 @@ fn owner(kind: Kind, object: &Value) -> Vertex {
 }
 
 fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    meta::find(object, pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn items<'a>(object: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
-    object.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+    meta::find(object, pointer).and_then(Value::as_array).into_iter().flatten()
 }
 
 /// What a pod refers to. A mirror pod refers to nothing: a node must not gain access by making one.
@@ -245,7 +245,7 @@ fn volume_secrets(volume: &Value, claim_namespace: &str) -> Vec<Vertex> {
         "/spec/azureFile",
     ];
     let secret = |pointer: &&str| {
-        let reference = volume.pointer(pointer)?;
+        let reference = meta::find(volume, pointer)?;
         let name = if pointer.ends_with("azureFile") { "/secretName" } else { "/name" };
         let namespace = ["/namespace", "/secretNamespace"].iter().map(|field| text(reference, field));
         let namespace = namespace.into_iter().find(|own| !own.is_empty()).unwrap_or(claim_namespace);

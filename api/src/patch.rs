@@ -144,12 +144,15 @@ pub fn apply(kind: PatchType, original: &Value, patch: &[u8], id: TypeId, strict
     };
     let show = |shown: &Option<Value>| shown.as_ref().map_or_else(|| patched.to_string(), go_text);
     let refuse = |error: String| Error::Undecodable { patched: show(&shown), error };
+    if names_its_kind && matches!(read, Reader::Decoder) {
+        check_kind(&patched, id).map_err(refuse)?;
+    }
+    if strict_problems.is_empty() && schema::is_settled(&patched, id) {
+        // Nothing is unknown in it, nothing would change, and managed fields are no empty list.
+        return Ok(Patched { value: patched, strict: strict_problems, disowned: false, shown: String::new() });
+    }
     let decoded = match read {
         Reader::Converter => schema::convert_borrowed(&patched, id),
-        Reader::Decoder if names_its_kind => {
-            check_kind(&patched, id).map_err(refuse)?;
-            schema::decode_borrowed(&patched, id)
-        }
         Reader::Decoder => schema::decode_borrowed(&patched, id),
     };
     let decoded = decoded.map_err(|error| refuse(error.to_string()))?;

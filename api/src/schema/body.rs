@@ -1,8 +1,10 @@
 //! A request's body: which kind it says it is, and upstream's 400 answers when it cannot be read.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::decode::{DecodeError, Decoded, decode};
@@ -86,6 +88,9 @@ fn word(value: &Value) -> &'static str {
 ///
 /// The body may name another version or kind that the table knows; the caller compares [`Body::gvk`].
 pub fn decode_body(text: &[u8], expected: &GroupVersionKind) -> Result<Body, Status> {
+    if let Some(body) = decode_plain(text, expected) {
+        return Ok(body);
+    }
     let meta = interpret(text).map_err(|error| unrecognized(text, expected, &error))?;
     let gvk = resolve(&meta, expected).map_err(|error| unrecognized(text, expected, &error))?;
     let id = registered(&gvk, expected)?;
@@ -94,6 +99,51 @@ pub fn decode_body(text: &[u8], expected: &GroupVersionKind) -> Result<Body, Sta
         Err(error @ (DecodeError::Syntax(_) | DecodeError::Type(_))) => {
             Err(cannot_be_handled(&gvk, expected, &error.to_string()))
         }
+    }
+}
+
+/// Reads a body that has nothing wrong with it and says what it is, as most do, without a pass of its own for that. None
+/// for any other: what is wrong shows in the order in which upstream looks.
+fn decode_plain(text: &[u8], expected: &GroupVersionKind) -> Option<Body> {
+    std::str::from_utf8(text).ok()?;
+    let mut said = (None, None);
+    // An error is how the reading ends early.
+    let _ = First(&mut said).deserialize(&mut serde_json::Deserializer::from_slice(text));
+    let (Some(api_version), Some(kind)) = said else { return None };
+    let gvk = resolve(&TypeMeta { api_version, kind }, expected).ok()?;
+    let Decoded { value, strict } = decode(text, table().kind(&gvk)?).ok()?;
+    // A repeated field may be one of the two.
+    strict.is_empty().then_some(Body { gvk, value, strict })
+}
+
+/// Reads API version and kind, and no further.
+struct First<'s>(&'s mut (Option<String>, Option<String>));
+
+impl<'de> DeserializeSeed<'de> for First<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        reader.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for First<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
+        while self.0.0.is_none() || self.0.1.is_none() {
+            let Some(name) = map.next_key::<Cow<'de, str>>()? else { return Ok(()) };
+            match &*name {
+                "apiVersion" => self.0.0 = Some(map.next_value()?),
+                "kind" => self.0.1 = Some(map.next_value()?),
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
     }
 }
 

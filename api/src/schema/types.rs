@@ -30,12 +30,15 @@ pub struct Type {
     kinds: &'static str,
     facts: &'static str,
     atomic: bool,
+    protobuf: bool,
 }
 
 impl Type {
     pub(super) fn new(id: &'static str, go_name: &'static str, kinds: &'static str, facts: &'static str) -> Self {
         let atomic = fact(facts, "mt=") == Some("atomic");
-        Self { id, go_name, fields: Vec::new(), by_name: Vec::new(), defaulted: Vec::new(), kinds, facts, atomic }
+        let protobuf = !facts.split('\t').any(|word| word == "nopb");
+        let (fields, by_name, defaulted) = (Vec::new(), Vec::new(), Vec::new());
+        Self { id, go_name, fields, by_name, defaulted, kinds, facts, atomic, protobuf }
     }
 
     /// Sorts the names, once all fields are there.
@@ -108,7 +111,7 @@ impl Type {
 
     /// False for types that have no protobuf form.
     pub fn has_protobuf(&self) -> bool {
-        !self.facts.split('\t').any(|word| word == "nopb")
+        self.protobuf
     }
 
     /// False for types that upstream's OpenAPI documents leave out.

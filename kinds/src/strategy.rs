@@ -230,8 +230,11 @@ pub fn keep_content(new: &mut Value, old: &Value) {
     };
     let root = api::meta::as_object_mut(new);
     root.retain(|name, _| apart(name) || old.contains_key(name));
+    // Compared first: what stays is mostly there already, and more to copy than to look at.
     for (name, value) in old.iter().filter(|(name, _)| !apart(name)) {
-        root.insert(name.clone(), value.clone());
+        if root.get(name) != Some(value) {
+            root.insert(name.clone(), value.clone());
+        }
     }
 }
 
@@ -239,6 +242,7 @@ pub fn keep_content(new: &mut Value, old: &Value) {
 pub fn keep_status(new: &mut Value, old: &Value) {
     let root = api::meta::as_object_mut(new);
     match old.get("status") {
+        kept if kept == root.get("status") => None,
         Some(status) => root.insert("status".to_owned(), status.clone()),
         None => root.remove("status"),
     };

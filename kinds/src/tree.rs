@@ -103,6 +103,15 @@ pub fn put(value: &mut Value, field: &str, new: impl Into<Value>) {
     object_mut(value).insert(field.to_owned(), new.into());
 }
 
+/// Makes a field what it is in another tree, null when it has none there.
+pub fn keep(value: &mut Value, old: &Value, field: &str) {
+    let kept = at(old, field);
+    // Compared first: it is mostly the same already, and more to copy than to look at.
+    if value.get(field) != Some(kept) {
+        put(value, field, kept.clone());
+    }
+}
+
 /// Removes a field.
 pub fn remove(value: &mut Value, field: &str) -> Option<Value> {
     value.as_object_mut()?.remove(field)

@@ -162,7 +162,7 @@ impl Call<'_> {
         let id = shape.type_id.ok_or_else(|| self.not_applicable())?;
         let live = match current {
             Some(current) => shape.take_from(self, current.object)?,
-            None => self.nothing(shape, id),
+            None => Cow::Owned(self.nothing(shape, id)),
         };
         let managed = current.map_or("", |current| current.managed);
         let seen = if shape.part.is_some() {
@@ -173,7 +173,7 @@ impl Call<'_> {
         let apply = |tracker: &Tracker<'_>| tracker.apply(&live, &config.tree, &seen, options.force);
         let applied = self.tracked(shape, options, apply).ok_or_else(|| self.not_applicable())??;
         self.report_repeated(config, options.field_validation)?;
-        let merged = applied.object.unwrap_or(live);
+        let merged = applied.object.unwrap_or_else(|| live.into_owned());
         if current.is_none() && !meta::uid(&merged).is_empty() {
             let why = format!(
                 "uid mismatch: the provided object specified uid {}, and no existing object was found",
@@ -235,13 +235,13 @@ impl Call<'_> {
 
 impl Shape {
     /// What is served of an object.
-    pub(crate) fn take_from(&self, call: &Call<'_>, object: &Value) -> Result<Value, Status> {
-        let Some(part) = self.part else { return Ok(call.endpoint.client_of_working(object.clone())) };
+    pub(crate) fn take_from<'v>(&self, call: &Call<'_>, object: &'v Value) -> Result<Cow<'v, Value>, Status> {
+        let Some(part) = self.part else { return Ok(call.client_view(object)) };
         let mut taken = part.of(object)?;
         let root = meta::as_object_mut(&mut taken);
         root.insert("kind".to_owned(), self.gvk.kind.as_str().into());
         root.insert("apiVersion".to_owned(), self.gvk.api_version().into());
-        Ok(taken)
+        Ok(Cow::Owned(taken))
     }
 
     /// The object with what was served of it changed.

@@ -160,7 +160,7 @@ impl Call<'_> {
             let mut served = shape.take_from(self, current.object)?;
             if sees_managed && !current.managed.is_empty() {
                 let managed = serde_json::from_str(current.managed);
-                meta::set(&mut served, "managedFields", managed.map_err(Status::internal)?);
+                meta::set(served.to_mut(), "managedFields", managed.map_err(Status::internal)?);
             }
             let (mut patched, disowned) = self.patched(kind, &served, body, &shape, options.field_validation)?;
             let given = if disowned { Given::Reset } else { fields::take_given(&mut patched, b"") };
@@ -206,7 +206,7 @@ impl Call<'_> {
     ) -> Result<Made, Status> {
         if shape.part.is_some() {
             let before = shape.take_from(self, current.object)?;
-            let managed = self.fields_of_part(shape, current, (&before, &served), options);
+            let managed = self.fields_of_part(shape, current, (&*before, &served), options);
             return Ok(Made { object: shape.put_into(self, current.object, served)?, managed });
         }
         let object = shape.put_into(self, current.object, served)?;
@@ -242,7 +242,7 @@ impl Call<'_> {
         if shape.part.is_none() {
             return self.object(code, &written.raw, written.revision);
         }
-        self.part(code, shape.take_from(self, &self.tree(written)?)?)
+        self.part(code, shape.take_from(self, &self.tree(written)?)?.into_owned())
     }
 
     /// GET of one object, or of what a subresource shows of it.

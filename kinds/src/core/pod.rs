@@ -16,7 +16,7 @@ use serde_json::json;
 use super::pod_spec::{self, Meta, containers, defaults, each_container};
 use crate::object_meta::non_negative;
 use crate::strategy::{Generation, Grace, Request, Strategy};
-use crate::tree::{at, default_to, enter, enter_some, flag, has, int, list, list_mut, opt_int, put, some, text};
+use crate::tree::{at, default_to, enter, enter_some, flag, has, int, keep, list, list_mut, opt_int, put, some, text};
 
 pub(crate) use annotations::template as template_annotations;
 
@@ -84,7 +84,7 @@ impl Strategy for Pod {
     }
 
     fn prepare_update(&self, new: &mut Value, old: &Value, _request: &Request<'_>) {
-        put(new, "status", at(old, "status").clone());
+        keep(new, old, "status");
         let old_resources = at(at(old, "spec"), "resources");
         if !old_resources.is_null() {
             default_to(enter(new, "spec"), "resources", old_resources.clone());

@@ -9,13 +9,13 @@ use crate::ip;
 use crate::names::NameRule;
 use crate::object_meta::{IMMUTABLE, invalid_each, label_key};
 use crate::shown;
-use crate::tree::{at, enter, has, int, list, list_mut, put, remove, some, text};
+use crate::tree::{at, enter, has, int, keep, list, list_mut, put, remove, some, text};
 
 const NEGATIVE: &str = "must be a non-negative integer";
 
 /// Keeps what a status update does not decide.
 pub(super) fn prepare(new: &mut Value, old: &Value) {
-    put(new, "spec", at(old, "spec").clone());
+    keep(new, old, "spec");
     for field in ["deletionTimestamp", "ownerReferences"] {
         meta::set(new, field, at(at(old, "metadata"), field).clone());
     }

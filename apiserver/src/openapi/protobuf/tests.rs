@@ -1,3 +1,5 @@
+//! The bytes of small documents, and every member of the whole one.
+
 use serde_json::json;
 
 use super::*;

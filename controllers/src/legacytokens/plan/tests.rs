@@ -1,3 +1,5 @@
+//! What a secret lacks, and when a token goes.
+
 use serde::de::DeserializeOwned;
 
 use super::*;

@@ -212,8 +212,10 @@ fn endpoint(service: &Service, pod: &Pod, zone: Option<String>, type_: &str) -> 
 fn distribution(service: &Service) -> Option<&str> {
     let annotations = service.metadata.annotations.as_ref();
     let mode = annotations.and_then(|it| it.get(TOPOLOGY_MODE).or_else(|| it.get(TOPOLOGY_HINTS)));
-    let said = service.spec.as_ref()?.traffic_distribution.as_deref();
-    said.filter(|_| !mode.is_some_and(|mode| matches!(mode.as_str(), "Auto" | "auto")))
+    if matches!(mode.map(String::as_str), Some("Auto" | "auto")) {
+        return None;
+    }
+    service.spec.as_ref()?.traffic_distribution.as_deref()
 }
 
 /// For whom an endpoint is meant: for its own zone, and, if that is asked for, for its own node before.

@@ -82,9 +82,13 @@ pub fn object_mut(value: &mut Value) -> &mut Map<String, Value> {
 
 /// A field to write into, made an empty object when it is none.
 pub fn enter<'a>(value: &'a mut Value, field: &str) -> &'a mut Value {
-    let entry = object_mut(value).entry(field).or_insert(Value::Null);
-    object_mut(entry);
-    value.get_mut(field).expect("inserted above")
+    let map = object_mut(value);
+    if !map.contains_key(field) {
+        map.insert(field.to_owned(), Value::Null);
+    }
+    let entered = map.get_mut(field).expect("inserted above");
+    object_mut(entered);
+    entered
 }
 
 /// A field to write into when it is an object.

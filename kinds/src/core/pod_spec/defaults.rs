@@ -7,7 +7,7 @@ use api::Value;
 use serde_json::json;
 
 use crate::resource_name::default_list;
-use crate::tree::{default_nonzero, default_text, default_to, enter, enter_some, has, list_mut, put, text};
+use crate::tree::{at, default_nonzero, default_text, default_to, enter, enter_some, has, list_mut, put, text};
 
 const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
@@ -18,8 +18,11 @@ pub(crate) fn spec(spec: &mut Value) {
         name => name.to_owned(),
     };
     if !account.is_empty() {
-        put(spec, "serviceAccountName", account.as_str());
-        put(spec, "serviceAccount", account);
+        for field in ["serviceAccountName", "serviceAccount"] {
+            if text(spec, field) != account {
+                put(spec, field, account.as_str());
+            }
+        }
     } else if let Some(map) = spec.as_object_mut() {
         map.remove("serviceAccount");
     }
@@ -225,9 +228,14 @@ pub(crate) fn requests_from_limits(spec: &mut Value) {
             let Some(resources) = enter_some(container, "resources") else {
                 continue;
             };
-            let Some(limits) = resources.get("limits").and_then(Value::as_object).cloned() else {
+            let Some(limits) = resources.get("limits").and_then(Value::as_object) else {
                 continue;
             };
+            let requests = at(resources, "requests");
+            if !limits.is_empty() && limits.keys().all(|name| has(requests, name)) {
+                continue;
+            }
+            let limits = limits.clone();
             let requests = enter(resources, "requests");
             for (name, amount) in limits {
                 default_to(requests, &name, amount);

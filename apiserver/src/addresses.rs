@@ -9,6 +9,7 @@
 mod blocks;
 mod default_block;
 mod events;
+mod ranges;
 mod repair;
 
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ use crate::objects::Ref;
 pub(crate) use blocks::{Block, all as all_blocks, candidates, contains, limits};
 pub(crate) use default_block::keep as keep_default_block;
 pub(crate) use events::{Warning, warn};
+pub use ranges::ServiceRanges;
 pub(crate) use repair::Repair;
 
 pub(crate) const GROUP: &str = "networking.k8s.io";
@@ -91,7 +93,8 @@ pub(crate) fn cluster_ips(service: &Value) -> Vec<&str> {
     texts(spec, "clusterIPs").collect()
 }
 
-fn family(ip: IpAddr) -> &'static str {
+/// Of an address.
+pub(crate) fn family(ip: IpAddr) -> &'static str {
     if ip.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 

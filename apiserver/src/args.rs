@@ -9,18 +9,21 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use clap::ArgAction::Set;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use pki::{Authority, Credential, Profile, TokenSigner, TokenVerifier};
 use store::{EmbeddedStore, Store};
 
 use crate::authenticate::{ServiceAccountSettings, TokenFile};
 use crate::config::{AdmissionSettings, AuthorizationMode, Config, KubeletClient, Listen};
 use crate::front::LimitSettings;
-use crate::registry;
+use crate::registry::{self, ServiceRanges};
 
 pub use self::etcd::{EtcdArgs, MediaType};
 
 use self::ignored::Ignored;
+
+/// A smaller range of service addresses is of no use.
+const SERVICE_RANGE_BITS_MIN: u8 = 3;
 
 /// Flags of the API server. Upstream's flags that have no effect here are taken with a warning; what upstream does not know is
 /// refused.
@@ -186,11 +189,14 @@ impl Args {
     pub async fn into_config(self) -> Result<Config, Error> {
         self.ignored.warn();
         let advertise = self.advertised();
-        let registry = registry::Config {
-            service_ips: self.service_ips()?,
-            node_ports: self.node_ports()?,
-            event_ttl: self.event_ttl,
-        };
+        let service_ips = self.service_ips()?;
+        let (service, own) = (service_ips.first_address(), advertise.ip());
+        if service.is_ipv4() != own.is_ipv4() {
+            // The kubernetes service would lead to endpoints of another family.
+            let reason = format!("the family of {service} must be that of the advertised address {own}");
+            return Err(Error::Value { flag: "service-cluster-ip-range", reason });
+        }
+        let registry = registry::Config { service_ips, node_ports: self.node_ports()?, event_ttl: self.event_ttl };
         let mut authorization = self.authorization_mode.clone();
         if authorization.is_empty() {
             // Upstream's default is AlwaysAllow; nothing here is open unless somebody asks for it.
@@ -231,11 +237,18 @@ impl Args {
         SocketAddr::new(address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), self.secure_port)
     }
 
-    fn service_ips(&self) -> Result<Ipv4Net, Error> {
-        let first = self.service_cluster_ip_range.split(',').next().unwrap_or_default();
-        match first.parse() {
-            Ok(IpNet::V4(range)) => Ok(range.trunc()),
-            _ => Err(Error::Value { flag: "service-cluster-ip-range", reason: format!("{first:?} is no IPv4 range") }),
+    fn service_ips(&self) -> Result<ServiceRanges, Error> {
+        let wrong = |reason| Error::Value { flag: "service-cluster-ip-range", reason };
+        let parse = |text: &str| text.parse::<IpNet>().map_err(|_| wrong(format!("{text:?} is no range of addresses")));
+        let ranges = self.service_cluster_ip_range.split(',').map(parse).collect::<Result<Vec<_>, _>>()?;
+        if ranges.iter().any(|range| range.max_prefix_len() - range.prefix_len() < SERVICE_RANGE_BITS_MIN) {
+            return Err(wrong("a range must have 8 addresses at least".to_owned()));
+        }
+        match ranges[..] {
+            [range] => Ok(range.into()),
+            [first, second] => ServiceRanges::dual(first, second)
+                .ok_or_else(|| wrong("the two ranges must be of different IP families".to_owned())),
+            _ => Err(wrong("there may be two ranges at most".to_owned())),
         }
     }
 
@@ -258,10 +271,9 @@ impl Args {
         if certificate.exists() && key.exists() {
             return Credential::load(&certificate, &key).map_err(file("cert-dir"));
         }
-        let service = u32::from(registry.service_ips.network()) + 1;
         let mut names = vec![
             address.to_string(),
-            IpAddr::V4(service.into()).to_string(),
+            registry.service_ips.first_address().to_string(),
             IpAddr::V4(Ipv4Addr::LOCALHOST).to_string(),
             "localhost".to_owned(),
             "kubernetes".to_owned(),

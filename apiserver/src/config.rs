@@ -94,7 +94,6 @@ pub struct Config {
 impl Config {
     /// The first address of the service range, which the `kubernetes` service has.
     pub(crate) fn service_address(&self) -> IpAddr {
-        let network = u32::from(self.registry.service_ips.network());
-        IpAddr::V4((network + 1).into())
+        self.registry.service_ips.first_address()
     }
 }

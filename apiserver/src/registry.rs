@@ -41,9 +41,10 @@ use std::time::Duration;
 
 use api::{Status, schema};
 use daemon::{Drain, Tasks};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use store::Store;
 
+pub use crate::addresses::ServiceRanges;
 use crate::admission::Chain;
 use crate::answer::{self, Request, Response};
 use crate::authorize::Authorizer;
@@ -62,7 +63,7 @@ pub(crate) mod tests;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where cluster IPs come from.
-    pub service_ips: Ipv4Net,
+    pub service_ips: ServiceRanges,
     /// Where node ports come from.
     pub node_ports: RangeInclusive<u16>,
     /// How long events live.
@@ -72,7 +73,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            service_ips: Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16),
+            service_ips: IpNet::new_assert(Ipv4Addr::new(10, 96, 0, 0).into(), 16).into(),
             node_ports: 30_000..=32_767,
             event_ttl: Duration::from_secs(60 * 60),
         }

@@ -199,9 +199,9 @@ impl Server {
 /// meanwhile without being ready, and ends when it takes too long; here nothing is served until then, because what is in
 /// use and not recorded could be given out a second time.
 async fn keep_addresses(config: &Config, handle: &Handle, steps: &Steps, tasks: &Tasks) -> Result<(), Error> {
-    let block = config.registry.service_ips.into();
+    let ranges = config.registry.service_ips;
     let alone = !config.shares_store;
-    let mut addresses = addresses::Repair::new(handle.clone(), block, alone);
+    let mut addresses = addresses::Repair::new(handle.clone(), ranges, alone);
     let mut ports =
         node_ports::Repair::new(handle.clone(), config.store.clone(), config.registry.node_ports.clone(), alone);
     let first = async { tokio::join!(addresses.catch_up(), ports.catch_up()) };
@@ -210,7 +210,7 @@ async fn keep_addresses(config: &Config, handle: &Handle, steps: &Steps, tasks: 
     }
     tasks.spawn("service-address-repair", addresses.run(tasks.drain().clone()));
     tasks.spawn("node-port-repair", ports.run(tasks.drain().clone()));
-    keep_default_block(handle.clone(), block, steps.service_cidr.clone(), tasks);
+    keep_default_block(handle.clone(), ranges, steps.service_cidr.clone(), tasks);
     Ok(())
 }
 

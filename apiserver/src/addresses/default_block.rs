@@ -1,5 +1,6 @@
-//! The block of the server's flag as an object, as upstream's kubernetes-service-cidr-controller keeps it: made when it
-//! is missing, said to be ready when nobody has said anything of it, and never changed when it differs from the flag.
+//! The blocks of the server's flag as an object, as upstream's kubernetes-service-cidr-controller keeps it: made when it
+//! is missing, said to be ready when nobody has said anything of it, given its second block when the flag has got one, and
+//! otherwise never changed when it differs from the flag.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +8,11 @@ use std::time::Duration;
 use api::{Reason, Status, Value, meta};
 use daemon::{Backoff, Drain, Tasks};
 use futures::{Stream, StreamExt as _};
-use ipnet::IpNet;
-use kinds::tree::{at, list, text, texts};
+use kinds::tree::{at, enter, list, put, text, texts};
 use serde_json::json;
 
 use super::events::{self, Warning};
-use super::{BLOCKS, DEFAULT_BLOCK, GROUP};
+use super::{BLOCKS, DEFAULT_BLOCK, GROUP, ServiceRanges};
 use crate::health::Flag;
 use crate::objects::{Change, Handle, Manager, Ref};
 
@@ -21,11 +21,11 @@ const RETRY_BASE: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// Keeps the block until the drain; `there` is set once it exists.
-pub(crate) fn keep(objects: Handle, block: IpNet, there: Flag, tasks: &Tasks) {
+pub(crate) fn keep(objects: Handle, ranges: ServiceRanges, there: Flag, tasks: &Tasks) {
     let changes = objects.get().changes(GROUP, BLOCKS.resource);
     let drain = tasks.drain().clone();
-    let mut keeper =
-        Keeper { objects, block: block.trunc().to_string(), found: None, synced: false, told: Told::default() };
+    let blocks = ranges.iter().map(|range| range.to_string()).collect();
+    let mut keeper = Keeper { objects, blocks, found: None, synced: false, told: Told::default() };
     tasks.spawn("default-service-cidr", async move {
         let mut changes = changes.filter(|change| std::future::ready(concerns(change)));
         let mut backoff = Backoff::new(RETRY_BASE, RETRY_MAX).with_jitter(0.1);
@@ -78,8 +78,8 @@ struct Told {
 
 struct Keeper {
     objects: Handle,
-    /// As the flag has it.
-    block: String,
+    /// As the flag has them.
+    blocks: Vec<String>,
     found: Option<Arc<Value>>,
     synced: bool,
     told: Told,
@@ -105,10 +105,10 @@ impl Keeper {
     }
 
     async fn make(&self) -> Result<(), Status> {
-        tracing::info!(block = self.block, "making the default ServiceCIDR");
+        tracing::info!(blocks = ?self.blocks, "making the default ServiceCIDR");
         let object = json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": DEFAULT_BLOCK},
-            "spec": {"cidrs": [self.block]},
+            "spec": {"cidrs": self.blocks},
         });
         match self.objects.get().create(BLOCKS, object, Manager::SERVER).await {
             // Its status is set when it comes back among the changes, or by the server that made it.
@@ -120,13 +120,16 @@ impl Keeper {
 
     /// A block on its way out is the controller manager's, and one that differs an administrator's.
     async fn judge(&mut self, found: &Value) -> Result<(), Status> {
+        let cidrs: Vec<&str> = texts(at(found, "spec"), "cidrs").collect();
+        if self.blocks.len() == 2 && cidrs == self.blocks[..1] {
+            return self.upgrade(found).await;
+        }
         if meta::is_terminating(found) {
             return Ok(());
         }
-        let cidrs: Vec<&str> = texts(at(found, "spec"), "cidrs").collect();
-        if cidrs != [self.block.as_str()] {
+        if cidrs != self.blocks {
             if !std::mem::replace(&mut self.told.differs, true) {
-                let (found_cidrs, own) = (cidrs.join(" "), &self.block);
+                let (found_cidrs, own) = (cidrs.join(" "), self.blocks.join(" "));
                 let message = format!(
                     "The default ServiceCIDR [{found_cidrs}] does not match the controller flag configurations [{own}]"
                 );
@@ -146,6 +149,24 @@ impl Keeper {
             }
             _ => self.say_ready(found).await,
         }
+    }
+
+    /// The cluster has got its second family. It comes back among the changes.
+    async fn upgrade(&self, found: &Value) -> Result<(), Status> {
+        tracing::info!(blocks = ?self.blocks, "giving the default ServiceCIDR its second block");
+        let mut changed = found.clone();
+        put(enter(&mut changed, "spec"), "cidrs", self.blocks.clone());
+        let object = Ref { name: DEFAULT_BLOCK, ..BLOCKS };
+        let outcome = self.objects.get().update(object, "", changed, Manager::SERVER).await;
+        let Err(error) = outcome else { return Ok(()) };
+        // Another server, or an administrator, was there.
+        if !matches!(error.reason, Reason::Conflict | Reason::NotFound) {
+            let (first, all) = (&self.blocks[0], self.blocks.join(" "));
+            let message =
+                format!("The default ServiceCIDR can not be upgraded from {first} to dual stack [{all}] : {error}");
+            self.warn(found, "KubernetesDefaultServiceCIDRError".to_owned(), message).await;
+        }
+        Err(error)
     }
 
     async fn say_ready(&self, found: &Value) -> Result<(), Status> {

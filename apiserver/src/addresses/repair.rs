@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_util::time::{DelayQueue, delay_queue};
 
 use self::plan::{Fate, Fault, Holder};
-use super::{ADDRESSES, BLOCKS, DEFAULT_BLOCK, GROUP, Parent, SERVICES};
+use super::{ADDRESSES, BLOCKS, DEFAULT_BLOCK, GROUP, Parent, SERVICES, ServiceRanges};
 use crate::objects::{Change, Handle, Manager, Objects, Ref};
 
 const CONTROLLER: &str = "ipallocator-repair-controller";
@@ -44,8 +44,8 @@ enum Key {
 /// See the module's documentation.
 pub(crate) struct Repair {
     objects: Handle,
-    /// The block of the server's flag, which counts until it is an object.
-    block: IpNet,
+    /// The ranges of the server's flag, which count until they are an object.
+    ranges: ServiceRanges,
     /// No other server writes: what is unfinished when this one starts stays so.
     alone: bool,
     /// How long a write may be under way.
@@ -109,12 +109,12 @@ impl Queue {
 
 impl Repair {
     /// `alone` says that no other server shares the store.
-    pub(crate) fn new(objects: Handle, block: IpNet, alone: bool) -> Self {
+    pub(crate) fn new(objects: Handle, ranges: ServiceRanges, alone: bool) -> Self {
         let services = objects.get().changes("", SERVICES).map(|change| (true, change));
         let addresses = objects.get().changes(GROUP, ADDRESSES.resource).map(|change| (false, change));
         let changes = futures::stream::select(services, addresses).boxed();
         let (queue, waiting, held) = (Queue::default(), BTreeMap::new(), BTreeMap::new());
-        Self { objects, block, alone, patience: plan::WRITE_TIMEOUT, changes, queue, waiting, held }
+        Self { objects, ranges, alone, patience: plan::WRITE_TIMEOUT, changes, queue, waiting, held }
     }
 
     /// Looks at everything that is stored once, as often as it takes to succeed: an address that is in use and has no
@@ -211,7 +211,7 @@ impl Repair {
             let mut keys: Vec<Key> = std::mem::take(&mut self.queue.now).into_iter().collect();
             while !keys.is_empty() {
                 let some: Vec<Key> = keys.drain(..keys.len().min(KEYS_AT_ONCE)).collect();
-                let look = Look::new(self.objects.get(), self.block, patience);
+                let look = Look::new(self.objects.get(), self.ranges, patience);
                 let outcomes = futures::future::join_all(some.iter().map(|key| look.at(key))).await;
                 some.into_iter().zip(outcomes).for_each(|(key, outcome)| self.settle(key, outcome));
             }
@@ -275,10 +275,10 @@ struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    fn new(objects: &'a dyn Objects, block: IpNet, patience: SignedDuration) -> Self {
+    fn new(objects: &'a dyn Objects, ranges: ServiceRanges, patience: SignedDuration) -> Self {
         let blocks = objects.list(BLOCKS);
         let has_default = blocks.iter().any(|object| meta::name(object) == DEFAULT_BLOCK);
-        let default = (!has_default).then_some(block);
+        let default = ranges.iter().filter(|_| !has_default);
         let nets = super::all_blocks(&blocks).iter().map(|block| block.net).chain(default).collect();
         Self { objects, nets, patience }
     }

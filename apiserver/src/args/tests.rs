@@ -48,3 +48,24 @@ fn flags_of_upstream_s_logs_are_taken() {
     parse(&["-v=2", "--vmodule=a=1"]);
     parse(&["--v", "4"]);
 }
+
+#[test]
+fn ranges_are_of_each_family_at_most() {
+    let shown = |flag: &str| match parse(&[&format!("--service-cluster-ip-range={flag}")]).service_ips() {
+        Ok(ranges) => ranges.iter().map(|range| range.to_string()).collect::<Vec<_>>().join(" "),
+        Err(error) => error.to_string(),
+    };
+    let wrong = |why: &str| format!("--service-cluster-ip-range: {why}");
+    for (flag, expected) in [
+        ("10.96.0.1/16", "10.96.0.0/16".to_owned()),
+        ("fd00::/112", "fd00::/112".to_owned()),
+        ("10.96.0.0/16,fd00::/112", "10.96.0.0/16 fd00::/112".to_owned()),
+        ("fd00::/112,10.96.0.0/16", "fd00::/112 10.96.0.0/16".to_owned()),
+        ("10.96.0.0/16,10.97.0.0/16", wrong("the two ranges must be of different IP families")),
+        ("10.96.0.0/16,fd00::/112,10.97.0.0/16", wrong("there may be two ranges at most")),
+        ("10.96.0.0/30", wrong("a range must have 8 addresses at least")),
+        ("x", wrong("\"x\" is no range of addresses")),
+    ] {
+        assert_eq!(shown(flag), expected, "{flag}");
+    }
+}

@@ -187,8 +187,8 @@ pub(crate) fn hooks(
         ("", "events") => Arc::new(events::Events { ttl: config.event_ttl }),
         ("", "namespaces") => Arc::new(namespace::Namespaces),
         ("", "services") => {
-            let (block, ports) = (config.service_ips.into(), config.node_ports.clone());
-            Arc::new(service::Services::new(block, ports, store.clone(), tasks.clone()))
+            let (ranges, ports) = (config.service_ips, config.node_ports.clone());
+            Arc::new(service::Services::new(ranges, ports, store.clone(), tasks.clone()))
         }
         ("batch", "jobs") => Arc::new(Jobs),
         _ => Arc::new(Plain),

@@ -65,17 +65,25 @@ pub(crate) fn store() -> (Arc<dyn Store>, tempfile::TempDir) {
 
 /// Several registries over one store.
 pub(crate) async fn servers_with(count: usize, plugins: Vec<Arc<dyn crate::admission::Plugin>>) -> Vec<Server> {
+    servers_of(count, plugins, &Config::default()).await
+}
+
+/// The same, of a configuration.
+pub(crate) async fn servers_of(
+    count: usize,
+    plugins: Vec<Arc<dyn crate::admission::Plugin>>,
+    config: &Config,
+) -> Vec<Server> {
     let (store, directory) = store();
     let directory = Arc::new(directory);
     let mut servers = Vec::new();
     for _ in 0..count {
         let (tasks, plugins) = (Tasks::new(Drain::never()), Chain::new(plugins.clone()));
-        let config = Config::default();
         let registry = Registry::new(store.clone(), config.clone(), tasks, Arc::new(Anything), plugins);
         registry.start().await.unwrap();
         let handle = crate::objects::Handle::default();
         handle.bind(registry.clone());
-        crate::node_ports::Repair::new(handle, store.clone(), config.node_ports, false).catch_up().await;
+        crate::node_ports::Repair::new(handle, store.clone(), config.node_ports.clone(), false).catch_up().await;
         servers.push(Server { registry, store: store.clone(), _directory: directory.clone() });
     }
     servers

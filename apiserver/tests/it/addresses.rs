@@ -87,6 +87,46 @@ async fn a_fresh_server_has_its_block_and_its_own_address() {
     assert_eq!(event["regarding"]["name"], "kubernetes");
 }
 
+/// Puts another object in the default block's place.
+async fn replace_block(server: &Running, other: &Value) {
+    let all = "/apis/networking.k8s.io/v1/servicecidrs";
+    // The server makes its own again: the request has to be there when the old one goes.
+    let deadline = tokio::time::Instant::now() + SOON;
+    loop {
+        let post = || async { send(server, "POST", all, other).await.0 == StatusCode::CREATED };
+        let (_, one, two, three) = tokio::join!(send(server, "DELETE", BLOCK, &Value::Null), post(), post(), post());
+        if one || two || three {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline);
+    }
+}
+
+/// A cluster that gets its second family has a block of the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_of_one_family_gets_the_second() {
+    let flag = "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112".to_owned();
+    let server = Running::start_with(|_, _| vec![flag]).await;
+    let both = json!(["10.96.0.0/16", "fd00:96::/112"]);
+    assert_eq!(get(&server, BLOCK).await["spec"]["cidrs"], both);
+    let single = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes", "labels": {"made": "single"}}, "spec": {"cidrs": ["10.96.0.0/16"]},
+    });
+    replace_block(&server, &single).await;
+    let found = soon(&server, BLOCK, |found| {
+        found["spec"]["cidrs"] == both && found["status"]["conditions"][0]["status"] == "True"
+    })
+    .await;
+    assert_eq!(found["metadata"]["labels"], single["metadata"]["labels"], "it is the same object");
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+        "spec": {"ports": [{"port": 80}], "ipFamilyPolicy": "RequireDualStack"},
+    });
+    let (code, made) = send(&server, "POST", "/api/v1/namespaces/default/services", &service).await;
+    assert_eq!((code, &made["spec"]["ipFamilies"]), (StatusCode::CREATED, &json!(["IPv4", "IPv6"])), "{made}");
+}
+
 /// A block that an administrator has made otherwise than the flag says stays, and is told of.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_that_differs_from_the_flag_stays() {
@@ -95,17 +135,7 @@ async fn a_block_that_differs_from_the_flag_stays() {
         "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
         "spec": {"cidrs": ["10.97.0.0/24"]},
     });
-    let all = "/apis/networking.k8s.io/v1/servicecidrs";
-    // The server makes its own again: the request has to be there when the old one goes.
-    let deadline = tokio::time::Instant::now() + SOON;
-    loop {
-        let post = || async { send(&server, "POST", all, &other).await.0 == StatusCode::CREATED };
-        let (_, one, two, three) = tokio::join!(send(&server, "DELETE", BLOCK, &Value::Null), post(), post(), post());
-        if one || two || three {
-            break;
-        }
-        assert!(tokio::time::Instant::now() < deadline);
-    }
+    replace_block(&server, &other).await;
     let told = soon(&server, "/api/v1/namespaces/default/events", |events| {
         let events = events["items"].as_array().into_iter().flatten();
         events.map(|event| &event["reason"]).any(|reason| reason == "KubernetesDefaultServiceCIDRInconsistent")

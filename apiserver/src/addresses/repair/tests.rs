@@ -44,7 +44,7 @@ impl Plugin for Refusing {
 fn repair(server: &Server, alone: bool) -> Repair {
     let handle = Handle::default();
     handle.bind(server.registry.clone());
-    Repair::new(handle, "10.96.0.0/16".parse().unwrap(), alone)
+    Repair::new(handle, "10.96.0.0/16".parse::<IpNet>().unwrap().into(), alone)
 }
 
 async fn service(server: &Server, name: &str, ip: &str) {

@@ -14,14 +14,13 @@ use api::field::{FieldErrors, Path};
 use api::{Status, Value, meta};
 use async_trait::async_trait;
 use daemon::Tasks;
-use ipnet::IpNet;
 use kinds::tree::{at, enter, int, list, list_mut, put, text, texts};
 use store::Store;
 
 use self::pool::{Pool, Refused};
 use self::ports::Plan;
 use super::{Allocation, Hooks, Pending};
-use crate::addresses::{HEADLESS, Parent, cluster_ips};
+use crate::addresses::{HEADLESS, Parent, ServiceRanges, cluster_ips};
 use crate::node_ports::NodePorts;
 use crate::objects::Objects;
 
@@ -30,6 +29,7 @@ mod tests;
 
 /// The steps of services.
 pub(super) struct Services {
+    ranges: ServiceRanges,
     pool: Arc<Pool>,
     ports: NodePorts,
     tasks: Tasks,
@@ -87,10 +87,20 @@ impl Allocation for Taken {
 struct Unfinished(Option<Box<Taken>>);
 
 impl Unfinished {
-    fn finish(mut self, numbers: Changed<u16>) -> Pending {
-        let mut taken = self.0.take().expect("it is taken here alone");
-        taken.numbers = numbers;
-        Pending::of(*taken)
+    fn new(services: &Services, parent: Parent) -> Self {
+        let (pool, ports, tasks) = (services.pool.clone(), services.ports.clone(), services.tasks.clone());
+        let (ips, numbers) = (Changed::nothing(), Changed::nothing());
+        Self(Some(Box::new(Taken { pool, ports, tasks, parent, ips, numbers })))
+    }
+
+    fn taken(&mut self) -> &mut Taken {
+        self.0.as_mut().expect("it is there until the end")
+    }
+
+    /// All goes back when there is something that cannot be had.
+    async fn finish(mut self, outcome: Result<(), Status>) -> Result<Pending, Status> {
+        let pending = Pending::of(*self.0.take().expect("it is there until the end"));
+        pending.unless_failed(outcome).await.map(|((), pending)| pending)
     }
 }
 
@@ -102,103 +112,135 @@ impl Drop for Unfinished {
     }
 }
 
-impl Services {
-    /// Services whose cluster IPs come from this block, as long as no block is stored.
-    pub(super) fn new(block: IpNet, ports: RangeInclusive<u16>, store: Arc<dyn Store>, tasks: Tasks) -> Self {
-        Self { pool: Arc::new(Pool::new(block)), ports: NodePorts::new(store, ports, &tasks), tasks }
-    }
+/// What a change does with the addresses of a service.
+#[derive(Debug, PartialEq, Eq)]
+enum IpChange {
+    Keep,
+    /// One of each family from this one on.
+    Take(usize),
+    Release(Vec<IpAddr>),
+}
 
-    /// Allocates the ports that go with these addresses. They go back when there are none.
-    async fn with_ports(
-        &self,
-        service: &mut Value,
-        parent: Parent,
-        ips: Changed<IpAddr>,
-        mut plan: Plan,
-        dry_run: bool,
-    ) -> Result<Pending, Status> {
-        let (pool, ports, tasks) = (self.pool.clone(), self.ports.clone(), self.tasks.clone());
-        let taken = Taken { pool, ports, tasks, parent, ips, numbers: Changed::nothing() };
-        let unfinished = Unfinished(Some(Box::new(taken)));
-        let (numbers, outcome) = match self.take_ports(service, &mut plan, dry_run).await {
-            Ok((taken, outcome)) => (Changed { taken, released: std::mem::take(&mut plan.released) }, outcome),
-            Err(status) => (Changed::nothing(), Err(status)),
-        };
-        let pending = unfinished.finish(if dry_run { Changed::nothing() } else { numbers });
-        match outcome {
-            Ok(()) => Ok(pending),
-            Err(status) => {
-                pending.undo().await;
-                Err(status)
-            }
+impl IpChange {
+    fn of(new: &Value, old: &Value) -> Self {
+        if families::keeps_preferred(new, old) {
+            return Self::Keep;
+        }
+        let count = |service| families::families(service).len();
+        match (is_external_name(old), is_external_name(new)) {
+            (true, true) => Self::Keep,
+            (true, false) => Self::Take(0),
+            (false, true) => Self::Release(addresses_of(old)),
+            _ if is_headless(old) => Self::Keep,
+            _ => match (count(old), count(new)) {
+                (1, 2) => Self::Take(1),
+                (2, 1) => Self::Release(addresses_of(old).split_off(1)),
+                _ => Self::Keep,
+            },
         }
     }
+}
 
-    /// Takes ports and puts them into the service; there may be a reason to refuse it even so.
+impl Services {
+    /// Services whose cluster IPs come from these ranges, as long as no block is stored.
+    pub(super) fn new(ranges: ServiceRanges, ports: RangeInclusive<u16>, store: Arc<dyn Store>, tasks: Tasks) -> Self {
+        Self { ranges, pool: Arc::new(Pool::new(ranges)), ports: NodePorts::new(store, ports, &tasks), tasks }
+    }
+
+    /// Takes what a write needs, and notes what it gives up.
+    async fn take_all(
+        &self,
+        service: &mut Value,
+        (ips, mut ports): (IpChange, Plan),
+        dry_run: bool,
+        taken: &mut Taken,
+    ) -> Result<(), Status> {
+        match ips {
+            IpChange::Keep => {}
+            IpChange::Take(from) => self.take_ips(service, from, dry_run, &mut taken.ips.taken).await?,
+            IpChange::Release(ips) => taken.ips.released = ips,
+        }
+        self.take_ports(service, &mut ports, dry_run, &mut taken.numbers.taken).await?;
+        taken.numbers.released = ports.released;
+        if dry_run {
+            (taken.ips.released, taken.numbers.released) = (Vec::new(), Vec::new());
+        }
+        Ok(())
+    }
+
+    /// Takes ports and puts them into the service; what is taken counts even if there is a reason to refuse it.
     async fn take_ports(
         &self,
         service: &mut Value,
         plan: &mut Plan,
         dry_run: bool,
-    ) -> Result<(Vec<u16>, Result<(), Status>), Status> {
+        taken: &mut Vec<u16>,
+    ) -> Result<(), Status> {
         let wanted = plan.numbers();
         if wanted.is_empty() {
-            return Ok((Vec::new(), plan.fill(service, &[])));
+            return plan.fill(service, &[]);
         }
         if dry_run {
             let given = self.ports.pretend(&wanted).await.map_err(|refusal| plan.refused(service, refusal))?;
-            return Ok((Vec::new(), plan.fill(service, &given)));
+            return plan.fill(service, &given);
         }
-        let taken = self.ports.take(wanted).await.map_err(|refusal| plan.refused(service, refusal))?.keep();
+        *taken = self.ports.take(wanted).await.map_err(|refusal| plan.refused(service, refusal))?.keep();
         let given: Vec<i64> = taken.iter().copied().map(i64::from).collect();
-        let outcome = plan.fill(service, &given);
-        Ok((taken, outcome))
+        plan.fill(service, &given)
     }
 
-    /// Gives a service its cluster IP and returns it when it was taken for it.
-    async fn allocate_ip(&self, service: &mut Value, dry_run: bool) -> Result<Vec<IpAddr>, Status> {
-        let first = texts(at(service, "spec"), "clusterIPs").next().unwrap_or("").to_owned();
-        if is_external_name(service) || first == HEADLESS {
-            return Ok(Vec::new());
+    /// Gives a service a cluster IP of each of its families, from one on.
+    async fn take_ips(
+        &self,
+        service: &mut Value,
+        from: usize,
+        dry_run: bool,
+        taken: &mut Vec<IpAddr>,
+    ) -> Result<(), Status> {
+        if is_external_name(service) || is_headless(service) {
+            return Ok(());
         }
-        let asked = match first.as_str() {
-            "" => None,
-            // Validation has the words for what is no address.
-            text => match text.parse() {
-                Ok(ip) => Some(ip),
-                Err(_) => return Ok(Vec::new()),
-            },
-        };
-        let ip = self.take(asked, &Parent::of_service(service), dry_run).await;
-        let ip = ip.map_err(|why| refusal(service, &first, why))?;
-        if asked.is_none() {
-            let spec = enter(service, "spec");
-            put(spec, "clusterIP", ip.to_string());
-            put(spec, "clusterIPs", vec![ip.to_string()]);
+        let (families, parent) = (families::families(service), Parent::of_service(service));
+        let mut ips: Vec<String> = texts(at(service, "spec"), "clusterIPs").map(str::to_owned).collect();
+        // The places of those that are to be found are there in what a refusal shows.
+        ips.resize(families.len().max(ips.len()), String::new());
+        let shown = ips.clone();
+        for (family, ip) in families.iter().zip(&mut ips).skip(from) {
+            let asked = match ip.as_str() {
+                "" => None,
+                // Validation has the words for what is no address.
+                text => match text.parse() {
+                    Ok(asked) => Some(asked),
+                    Err(_) => continue,
+                },
+            };
+            let given = self.take_ip(family, asked, &parent, dry_run).await;
+            let given = given.map_err(|why| refusal(service, ip, &shown, why))?;
+            if !dry_run {
+                taken.push(given);
+            }
+            if asked.is_none() {
+                *ip = given.to_string();
+            }
         }
-        Ok(if dry_run { Vec::new() } else { vec![ip] })
+        let spec = enter(service, "spec");
+        put(spec, "clusterIP", ips[0].clone());
+        put(spec, "clusterIPs", ips);
+        Ok(())
     }
 
-    async fn take(&self, asked: Option<IpAddr>, parent: &Parent, dry_run: bool) -> Result<IpAddr, Refused> {
+    async fn take_ip(
+        &self,
+        family: &str,
+        asked: Option<IpAddr>,
+        parent: &Parent,
+        dry_run: bool,
+    ) -> Result<IpAddr, Refused> {
         match asked {
-            _ if dry_run => self.pool.pretend(asked),
+            _ if dry_run => self.pool.pretend(family, asked),
             Some(ip) => self.pool.take(ip, parent).await.map(|()| ip),
-            None => self.pool.take_any(parent).await,
+            None => self.pool.take_any(family, parent).await,
         }
-    }
-
-    /// The addresses that an update takes and gives up.
-    async fn change_ip(&self, new: &mut Value, old: &Value, dry_run: bool) -> Result<Changed<IpAddr>, Status> {
-        if families::keeps_preferred(new, old) {
-            return Ok(Changed::nothing());
-        }
-        if is_external_name(old) && !is_external_name(new) {
-            return Ok(Changed { taken: self.allocate_ip(new, dry_run).await?, released: Vec::new() });
-        }
-        if dry_run || is_external_name(old) || !is_external_name(new) {
-            return Ok(Changed::nothing());
-        }
-        Ok(Changed { taken: Vec::new(), released: addresses_of(old) })
     }
 }
 
@@ -214,20 +256,21 @@ impl Hooks for Services {
         if !ip.is_empty() && list(spec, "clusterIPs").is_empty() {
             put(spec, "clusterIPs", vec![ip]);
         }
-        families::init(service, None)?;
-        let ips = Changed { taken: self.allocate_ip(service, dry_run).await?, released: Vec::new() };
-        let plan = Plan::of_new(service);
-        let parent = Parent::of_service(service);
-        self.with_ports(service, parent, ips, plan, dry_run).await
+        families::init(service, None, &self.ranges)?;
+        let wanted = (IpChange::Take(0), Plan::of_new(service));
+        let mut unfinished = Unfinished::new(self, Parent::of_service(service));
+        let outcome = self.take_all(service, wanted, dry_run, unfinished.taken()).await;
+        unfinished.finish(outcome).await
     }
 
     async fn begin_update(&self, new: &mut Value, old: &Value, dry_run: bool) -> Result<Pending, Status> {
         keep_allocated(new, old);
         families::normalise_ips(new, old);
-        families::init(new, Some(old))?;
-        let ips = self.change_ip(new, old, dry_run).await?;
-        let plan = Plan::of_changed(new, old);
-        self.with_ports(new, Parent::of_service(old), ips, plan, dry_run).await
+        families::init(new, Some(old), &self.ranges)?;
+        let wanted = (IpChange::of(new, old), Plan::of_changed(new, old));
+        let mut unfinished = Unfinished::new(self, Parent::of_service(old));
+        let outcome = self.take_all(new, wanted, dry_run, unfinished.taken()).await;
+        unfinished.finish(outcome).await
     }
 
     async fn deleted(&self, service: &Value) {
@@ -237,7 +280,7 @@ impl Hooks for Services {
 }
 
 /// The refusal of an address, as upstream words it.
-fn refusal(service: &Value, asked: &str, why: Refused) -> Status {
+fn refusal(service: &Value, asked: &str, shown: &[String], why: Refused) -> Status {
     let name = meta::name(service);
     let detail = match why {
         Refused::Full if asked.is_empty() => {
@@ -247,10 +290,11 @@ fn refusal(service: &Value, asked: &str, why: Refused) -> Status {
         why => format!("failed to allocate IP {asked}: {why}"),
     };
     let spec = Path::new("spec");
-    // The place of the one that was to be found is there already.
-    let shown =
-        if asked.is_empty() { vec![Value::from("")].into() } else { at(at(service, "spec"), "clusterIPs").clone() };
-    invalid(service, &spec.child("clusterIPs"), shown, &detail)
+    invalid(service, &spec.child("clusterIPs"), shown.to_vec(), &detail)
+}
+
+fn is_headless(service: &Value) -> bool {
+    texts(at(service, "spec"), "clusterIPs").next() == Some(HEADLESS)
 }
 
 fn kind_of(service: &Value) -> &str {

@@ -6,14 +6,14 @@ use std::sync::{Arc, OnceLock, Weak};
 use api::{Reason, Status, meta};
 use ipnet::IpNet;
 
-use crate::addresses::{self, ADDRESSES, BLOCKS, Block, Parent};
+use crate::addresses::{self, ADDRESSES, BLOCKS, Block, Parent, ServiceRanges};
 use crate::objects::{Manager, Objects};
 
 /// Where cluster IPs come from.
 pub(super) struct Pool {
     objects: OnceLock<Weak<dyn Objects>>,
-    /// The block of the server's flag: it counts as long as no block is stored at all.
-    block: IpNet,
+    /// The ranges of the server's flag: they count as long as no block is stored at all.
+    ranges: ServiceRanges,
 }
 
 /// Why an address cannot be had. The texts are upstream's.
@@ -40,8 +40,8 @@ impl From<Status> for Refused {
 }
 
 impl Pool {
-    pub(super) fn new(block: IpNet) -> Self {
-        Self { objects: OnceLock::new(), block }
+    pub(super) fn new(ranges: ServiceRanges) -> Self {
+        Self { objects: OnceLock::new(), ranges }
     }
 
     /// Tells where objects are kept; the first one counts.
@@ -54,31 +54,37 @@ impl Pool {
         bound.ok_or_else(|| Status::internal("service addresses are asked for outside of the registry's life"))
     }
 
-    /// The blocks of the family that this cluster has.
-    fn blocks(&self, objects: &dyn Objects) -> Vec<Block> {
+    /// The blocks of a family.
+    fn blocks(&self, objects: &dyn Objects, family: &str) -> Vec<Block> {
         let stored = objects.list(BLOCKS);
-        if stored.is_empty() {
-            return vec![Block { net: self.block, ready: true }];
-        }
-        let mut blocks = addresses::all_blocks(&stored);
-        blocks.retain(|block| block.net.addr().is_ipv4() == self.block.addr().is_ipv4());
+        let mut blocks = if stored.is_empty() {
+            self.ranges.iter().map(|net| Block { net, ready: true }).collect()
+        } else {
+            addresses::all_blocks(&stored)
+        };
+        blocks.retain(|block| addresses::family(block.net.addr()) == family);
         blocks
     }
 
-    /// Takes any address for a service.
-    pub(super) async fn take_any(&self, parent: &Parent) -> Result<IpAddr, Refused> {
+    /// Takes any address of a family for a service.
+    pub(super) async fn take_any(&self, family: &str, parent: &Parent) -> Result<IpAddr, Refused> {
         let objects = self.objects()?;
-        if let Some(ip) = self.take_unseen(&*objects, parent).await? {
+        if let Some(ip) = self.take_unseen(&*objects, family, parent).await? {
             return Ok(ip);
         }
         // The cache may not know yet what has been given back.
         objects.newest(ADDRESSES).await?;
-        self.take_unseen(&*objects, parent).await?.ok_or(Refused::Full)
+        self.take_unseen(&*objects, family, parent).await?.ok_or(Refused::Full)
     }
 
     /// Takes an address of which the cache knows no object.
-    async fn take_unseen(&self, objects: &dyn Objects, parent: &Parent) -> Result<Option<IpAddr>, Refused> {
-        for block in self.blocks(objects).iter().filter(|block| block.ready) {
+    async fn take_unseen(
+        &self,
+        objects: &dyn Objects,
+        family: &str,
+        parent: &Parent,
+    ) -> Result<Option<IpAddr>, Refused> {
+        for block in self.blocks(objects, family).iter().filter(|block| block.ready) {
             for ip in addresses::candidates(&block.net) {
                 if objects.has(addresses::address(&ip.to_string())) {
                     continue;
@@ -98,16 +104,16 @@ impl Pool {
     pub(super) async fn take(&self, ip: IpAddr, parent: &Parent) -> Result<(), Refused> {
         let objects = self.objects()?;
         let has_it = |block: &Block| block.ready && addresses::contains(&block.net, ip);
-        if !self.blocks(&*objects).iter().any(has_it) {
+        if !self.blocks(&*objects, addresses::family(ip)).iter().any(has_it) {
             return Err(Refused::OutOfRange);
         }
         create(&*objects, ip, parent).await
     }
 
     /// What a dry run is told: nothing is looked for, as upstream does not either.
-    pub(super) fn pretend(&self, asked: Option<IpAddr>) -> Result<IpAddr, Refused> {
+    pub(super) fn pretend(&self, family: &str, asked: Option<IpAddr>) -> Result<IpAddr, Refused> {
         let objects = self.objects()?;
-        let blocks = self.blocks(&*objects);
+        let blocks = self.blocks(&*objects, family);
         let fits = |block: &&Block| asked.is_none_or(|ip| addresses::contains(&block.net, ip));
         let block = blocks.iter().find(fits).or(blocks.first()).filter(|block| block.ready);
         let block = block.ok_or(Refused::NotReady)?;

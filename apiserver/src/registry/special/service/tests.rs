@@ -8,7 +8,8 @@ use futures::FutureExt as _;
 use serde_json::json;
 
 use super::*;
-use crate::registry::tests::{Answer, Server, server, servers_with};
+use crate::registry::Config;
+use crate::registry::tests::{Answer, Server, server, servers_of, servers_with};
 
 const SERVICES: &str = "/api/v1/namespaces/n/services";
 const BLOCKS: &str = "/apis/networking.k8s.io/v1/servicecidrs";
@@ -304,8 +305,9 @@ async fn an_address_that_has_gone_to_another_service_stays() {
 
 /// The steps of services over the objects and the ports of a server.
 fn services(server: &Server) -> Services {
-    let (block, ports, store) = ("10.96.0.0/16".parse().unwrap(), 30_000..=32_767, server.store.clone());
-    let services = Services::new(block, ports, store, Tasks::new(Drain::never()));
+    let (ports, store) = (30_000..=32_767, server.store.clone());
+    let ranges = "10.96.0.0/16".parse::<ipnet::IpNet>().unwrap().into();
+    let services = Services::new(ranges, ports, store, Tasks::new(Drain::never()));
     let registry: Arc<dyn Objects> = server.registry.clone();
     services.bind(Arc::downgrade(&registry));
     services
@@ -358,4 +360,60 @@ async fn a_local_load_balancer_has_a_health_check_port() {
     services.begin_update(&mut named, &made, false).await.unwrap().commit().await;
     assert_eq!(services.ports.in_use().await, [0_u16; 0], "all came back");
     assert!(held(&server).await.is_empty());
+}
+
+async fn dual_server() -> Server {
+    let ranges = ServiceRanges::dual("10.96.0.0/16".parse().unwrap(), "fd00:96::/112".parse().unwrap()).unwrap();
+    servers_of(1, Vec::new(), &Config { service_ips: ranges, ..Config::default() }).await.remove(0)
+}
+
+fn ips(answer: &Answer) -> Vec<String> {
+    let spec = &answer.body["spec"];
+    let ips: Vec<String> = texts(spec, "clusterIPs").map(str::to_owned).collect();
+    assert_eq!(ips.first().map(String::as_str), spec["clusterIP"].as_str(), "{}", answer.body);
+    ips
+}
+
+#[tokio::test]
+async fn a_service_of_two_families_has_an_address_of_each() {
+    let server = dual_server().await;
+    let one = format!("{SERVICES}/s");
+    let patched = async |spec: Value| server.patch(&one, "merge", &json!({"spec": spec})).await;
+    let all = |ips: &[String]| ips.iter().map(|ip| format!("{ip} n/s")).collect::<Vec<_>>();
+
+    let single = ips(&make(&server, "s", &json!({})).await);
+    assert_eq!((single.len(), held(&server).await), (1, all(&single)));
+    let wanted = json!({"spec": {"ipFamilyPolicy": "RequireDualStack"}});
+    let dry = server.patch(&format!("{one}?dryRun=All"), "merge", &wanted).await;
+    assert_eq!((ips(&dry).len(), held(&server).await), (2, all(&single)), "a dry run takes nothing");
+    let both = ips(&patched(json!({"ipFamilyPolicy": "RequireDualStack"})).await);
+    assert!(both[0] == single[0] && both[1].starts_with("fd00:96::"), "{both:?}");
+    assert_eq!(held(&server).await, all(&both));
+    let wrong = patched(json!({"ipFamilyPolicy": "SingleStack", "sessionAffinity": "Bad"})).await;
+    assert_eq!((wrong.code, held(&server).await), (422, all(&both)), "a refused change gives nothing up");
+    let again = ips(&patched(json!({"ipFamilyPolicy": "SingleStack"})).await);
+    assert_eq!((&again, held(&server).await), (&single, all(&single)));
+    let asked = json!({"ipFamilyPolicy": "PreferDualStack", "clusterIPs": [single[0], "fd00:96::77"]});
+    assert_eq!(ips(&patched(asked).await)[1], "fd00:96::77");
+    let named = patched(json!({"type": "ExternalName", "externalName": "x.example.com"})).await;
+    assert_eq!((named.code, held(&server).await.len()), (200, 0), "{}", named.body);
+    let inner = json!({"type": "ClusterIP", "externalName": null, "ipFamilies": ["IPv6", "IPv4"], "ipFamilyPolicy": "RequireDualStack"});
+    let both = ips(&patched(inner).await);
+    assert!(both[0].starts_with("fd00:96::") && both[1].starts_with("10.96."), "{both:?}");
+    assert_eq!(server.delete(&one, &json!({})).await.code, 200);
+    assert_eq!(held(&server).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_was_taken_goes_back_when_the_other_address_cannot_be_had() {
+    let server = dual_server().await;
+    assert_eq!(make(&server, "first", &json!({"clusterIP": "fd00:96::5"})).await.code, 201);
+    let both = json!({
+        "clusterIP": "10.96.0.5", "clusterIPs": ["10.96.0.5", "fd00:96::5"], "ipFamilyPolicy": "RequireDualStack",
+    });
+    let refused = make(&server, "s", &both).await;
+    let message = refused.body["message"].as_str().unwrap();
+    let expected = "Service \"s\" is invalid: spec.clusterIPs: Invalid value: [\"10.96.0.5\",\"fd00:96::5\"]: failed to allocate IP fd00:96::5: provided IP is already allocated";
+    assert_eq!((refused.code, message), (422, expected));
+    assert_eq!(held(&server).await, ["fd00:96::5 n/first"]);
 }

@@ -1,6 +1,7 @@
 //! The plug-ins, one file each, and the table of those that run by default, with upstream's names and weights.
 
 mod balanced_allocation;
+mod dynamic_resources;
 mod image_locality;
 mod inter_pod_affinity;
 mod node_affinity;
@@ -40,6 +41,7 @@ const TABLE: &[(Make, i64)] = &[
     (|| Box::new(volume_zone::VolumeZone), 0),
     (|| Box::new(pod_topology_spread::PodTopologySpread), 2),
     (|| Box::new(inter_pod_affinity::InterPodAffinity), 2),
+    (|| Box::new(dynamic_resources::DynamicResources), 0),
     (|| Box::new(balanced_allocation::BalancedAllocation), 1),
     (|| Box::new(image_locality::ImageLocality), 1),
 ];

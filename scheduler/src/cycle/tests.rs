@@ -165,6 +165,15 @@ fn less_important_pods_make_room() {
 }
 
 #[test]
+fn a_pod_without_its_devices_does_not_run() {
+    let claims = json!({"resourceClaims": [{"name": "gpu", "resourceClaimName": "c"}]});
+    let text = outcome(vec![node("a", json!({}))], vec![], pod("new", "", claims));
+    let why =
+        "0/1 nodes are available: the resource claim \"gpu\" cannot be allocated: this scheduler knows no devices.";
+    assert!(text.starts_with(why), "{text}");
+}
+
+#[test]
 fn room_is_looked_for_until_some_is_found() {
     let full = |priority: i32| json!({"priority": priority, "containers": [{"name": "c", "resources": {"requests": {"cpu": "4"}}}]});
     let name = |number: usize| format!("n{number:03}");

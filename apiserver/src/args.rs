@@ -104,7 +104,7 @@ pub struct Args {
     /// How long events are kept
     #[arg(long, value_parser = duration, default_value = "1h")]
     pub event_ttl: Duration,
-    /// Where service addresses come from
+    /// Where service addresses come from: a range, or one of each family, the default one first
     #[arg(long, default_value = "10.96.0.0/16")]
     pub service_cluster_ip_range: String,
     /// Where node ports come from

@@ -279,9 +279,7 @@ mod tests {
             std::fs::write(&path, line("c")).unwrap();
             while let Some(bytes) = receiver.recv().await {
                 text.extend(bytes);
-                if text.ends_with(b"c\n") {
-                    runs.store(false, std::sync::atomic::Ordering::SeqCst);
-                }
+                runs.store(!text.ends_with(b"c\n"), std::sync::atomic::Ordering::SeqCst);
             }
             String::from_utf8(text).unwrap()
         };

@@ -30,6 +30,14 @@ async fn answer(request: Request<Incoming>) -> Answer {
     Ok(Response::new(BoxBody::new(StreamBody::new(frames))))
 }
 
+async fn serve(acceptor: TlsAcceptor, stream: TcpStream) {
+    let Ok(stream) = acceptor.accept(stream).await else { return };
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().max_concurrent_streams(u32::try_from(STREAMS_MAX).unwrap());
+    let service = hyper::service::service_fn(answer);
+    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+}
+
 struct Server {
     port: u16,
     certificate: Vec<u8>,
@@ -51,14 +59,7 @@ impl Server {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::SeqCst);
-                let acceptor = acceptor.clone();
-                tokio::spawn(async move {
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let mut builder = auto::Builder::new(TokioExecutor::new());
-                    builder.http2().max_concurrent_streams(u32::try_from(STREAMS_MAX).unwrap());
-                    let service = hyper::service::service_fn(answer);
-                    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
-                });
+                tokio::spawn(serve(acceptor.clone(), stream));
             }
         });
         Self { port, certificate: own.cert.der().to_vec(), connections }

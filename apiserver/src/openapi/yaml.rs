@@ -1,8 +1,8 @@
 //! YAML text of the values in an OpenAPI document that have no message of their own: enumerated values and extensions.
 //!
 //! In block style and laid out as upstream's encoder lays it out, so that the bytes are the same: four columns for a
-//! level, two inside a list's item. Text that could be read as something else stands in double quotes with JSON's
-//! escapes, which YAML reads too.
+//! level, two inside a list's item. Text that would be read as a number or the like stands in double quotes with JSON's
+//! escapes, which YAML reads too; text with signs that YAML knows stands in single quotes.
 
 use std::fmt::Write as _;
 
@@ -74,18 +74,28 @@ fn scalar(out: &mut String, value: &Value) {
 fn plain_or_quoted(out: &mut String, text: &str) {
     if is_plain(text) {
         out.push_str(text);
-    } else {
+    } else if is_another_type(text) || text.chars().any(char::is_control) {
         write!(out, "{}", Value::from(text)).expect("text takes everything");
+    } else {
+        write!(out, "'{}'", text.replace('\'', "''")).expect("text takes everything");
     }
 }
 
-/// Nobody reads the text as something else than itself: it starts with a letter or a path's slash, has no sign that
-/// YAML knows, and is no word that YAML knows.
+/// Without quotes it would be no text: it is empty or a word that YAML knows, or begins as a number does.
+fn is_another_type(text: &str) -> bool {
+    const WORDS: [&str; 10] = ["true", "false", "null", "~", "yes", "no", "on", "off", "y", "n"];
+    let begins_as_number = |first: u8| first.is_ascii_digit() || matches!(first, b'+' | b'-' | b'.');
+    let is_word = WORDS.iter().any(|word| text.eq_ignore_ascii_case(word));
+    is_word || text.bytes().next().is_none_or(begins_as_number)
+}
+
+/// Nobody reads the text as something else than itself: it begins with a letter or a path's slash and has no sign that
+/// YAML knows.
 fn is_plain(text: &str) -> bool {
-    const WORDS: [&str; 11] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf"];
-    let harmless = |letter: u8| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'.' | b'_' | b'/' | b',');
-    let starts_well = text.bytes().next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'/');
-    starts_well && text.bytes().all(harmless) && !WORDS.iter().any(|word| text.eq_ignore_ascii_case(word))
+    let harmless =
+        |letter: u8| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'.' | b'_' | b'/' | b',' | b'+' | b' ');
+    let begins_well = text.bytes().next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'/');
+    begins_well && !text.ends_with(' ') && text.bytes().all(harmless) && !is_another_type(text)
 }
 
 #[cfg(test)]
@@ -101,7 +111,11 @@ mod tests {
             (json!(""), "\"\"\n"),
             (json!("true"), "\"true\"\n"),
             (json!("1"), "\"1\"\n"),
-            (json!("a: b"), "\"a: b\"\n"),
+            (json!("a: b"), "'a: b'\n"),
+            (json!("*"), "'*'\n"),
+            (json!("it's: it"), "'it''s: it'\n"),
+            (json!("client auth"), "client auth\n"),
+            (json!("SIGRTMIN+1"), "SIGRTMIN+1\n"),
             (json!(true), "true\n"),
             (json!([]), "[]\n"),
             (json!(["protocol", "port"]), "- protocol\n- port\n"),
@@ -120,8 +134,7 @@ mod tests {
 
     #[test]
     fn the_text_is_read_back_as_the_value() {
-        let value =
-            json!({"a:b": ["", "no", "- x", "1e3", "two\nlines", {"deep": [[1, null], {}]}], "c": {"d": false}});
+        let value = json!({"a:b": ["", "no", "- x", "- x'y", "#", "a #b", "a ", " a", "~", "1e3", "two\nlines", {"deep": [[1, null], {}]}], "c": {"d": false}});
         assert_eq!(serde_yaml_ng::from_str::<Value>(&text(&value)).unwrap(), value);
     }
 }

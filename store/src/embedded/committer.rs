@@ -220,8 +220,8 @@ impl Committer {
         let leases = self.shared.state().leases.next_millis();
         let next = [self.expiry.next_millis(), leases, self.forget_at_millis].into_iter().flatten().min();
         let wait = |at: u64| Duration::from_millis(at.saturating_sub(self.shared.options.clock.now_millis()) + 1);
-        // Whoever stays away because the disk is full is to hear that there is room again.
-        let tries_again = self.journal.is_for_deletions() || self.shared.is_full() != self.journal.is_full();
+        // Whoever stays away because the disk is full is to hear that there is room again, and whoever looks that it is.
+        let tries_again = self.journal.expects_room() || self.shared.is_full() != self.journal.is_full();
         let wait = if tries_again { HOUSEKEEPING_INTERVAL } else { wait(next?) };
         Some(Instant::now() + wait.max(HOUSEKEEPING_INTERVAL))
     }

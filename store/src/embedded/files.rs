@@ -56,6 +56,11 @@ impl Files {
         self.done.lock().full
     }
 
+    /// Whether it is still to be seen if there is room for a further segment.
+    pub(super) fn is_making_spare(&self) -> bool {
+        self.done.lock().making_spare
+    }
+
     /// Asks for segment `number`, unless it is there, under way, or failed a moment ago.
     pub(super) fn want_spare(&mut self, number: u64, now_millis: u64) {
         let mut done = self.done.lock();

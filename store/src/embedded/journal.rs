@@ -90,6 +90,11 @@ impl Journal {
         self.files.is_full()
     }
 
+    /// Whether to look again soon if there is room for another segment.
+    pub(super) fn expects_room(&self) -> bool {
+        self.files.is_full() || self.files.is_making_spare()
+    }
+
     /// Whether the last attempt to write or to make a segment found no space.
     pub(super) fn is_full(&self) -> bool {
         self.write_found_no_space || self.files.is_full()

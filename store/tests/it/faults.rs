@@ -272,6 +272,38 @@ async fn room_is_noticed_without_a_write() {
     put(&store, 0, b"room again").await.unwrap();
 }
 
+/// Makes so many files and no more.
+#[derive(Debug)]
+struct RoomFor(AtomicU64);
+
+impl Disk for RoomFor {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+        store::FileSystem.open(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        taken.map_err(|_| io::Error::from(ErrorKind::StorageFull))?;
+        store::FileSystem.create(path)
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_from_the_start_is_noticed_without_a_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(RoomFor(AtomicU64::new(1)));
+    let store = EmbeddedStore::open(dir.path(), Options { disk: disk.clone(), ..options() }).unwrap();
+    let deadline = std::time::Instant::now() + crate::contract::SOON;
+    for room in [0, 100] {
+        disk.0.store(room, Ordering::Relaxed);
+        while store.health().await.is_ok() != (room > 0) {
+            assert!(std::time::Instant::now() < deadline, "with room for {room} files: {:?}", store.health().await);
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+    put(&store, 0, b"room").await.unwrap();
+}
+
 #[tokio::test]
 async fn what_is_due_on_a_full_disk_takes_nothing_else_along() {
     const LEASE: i64 = 7;

@@ -380,7 +380,8 @@ impl<'a> Look<'a> {
             return Ok(outcome);
         }
         let Some(address) = self.read(super::address(name)).await? else { return Ok(outcome) };
-        let service = match &parent {
+        // It may be another object by now: one that was put right meanwhile has another parent.
+        let service = match &Parent::of_address(&address) {
             Some(parent) => self.read(parent.service()).await?,
             None => None,
         };

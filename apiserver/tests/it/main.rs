@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails by panicking and owns its tasks")]
 
 mod addresses;
+mod dual_stack;
 mod front;
 mod invalid;
 mod losses;

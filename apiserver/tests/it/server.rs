@@ -79,7 +79,8 @@ impl Running {
         let (stop, drain) = Drain::new();
         let mut config = flags.args.into_config().await.unwrap();
         // Endpoints may not name a loopback address or port 0.
-        config.advertise = "192.0.2.1:6443".parse().unwrap();
+        let advertise = if config.advertise.is_ipv4() { "192.0.2.1:6443" } else { "[2001:db8::1]:6443" };
+        config.advertise = advertise.parse().unwrap();
         let server = Server::start(config, drain).await.unwrap();
         let address = server.addresses()[0];
         let mut tls = pki::tls::client(authority.certificate_pem(), None).unwrap();

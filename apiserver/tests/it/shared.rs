@@ -28,6 +28,8 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Upstream's own address among the endpoints; ours is the one that tests advertise.
 const THEIR_ADDRESS: &str = "192.0.2.10";
 const OUR_ADDRESS: &str = "192.0.2.1";
+const THEIR_SIX: &str = "2001:db8::10";
+const OUR_SIX: &str = "2001:db8::1";
 pub(crate) const MERGE: &str = "application/merge-patch+json";
 /// A certificate request that names nobody, as kubelets send it.
 const EMPTY_REQUEST: &str = "MH8wMwIBADAAMCowBQYDK2VwAyEAgf96ewEDTQk8E05wWsPND37XE1OYv7cRDfJSAbH3Ve6gADAFBgMrZXADQQCVlffJ8r+C39uT9/0FaUvwyksFW6++rLha03DstBPVZUmKXkYbJVk+iQG6HDP7+XthYo5ptKSf6fA8ML+WmU8D";
@@ -58,7 +60,7 @@ impl Upstream {
         let process = Command::new(program)
             .arg(format!("--etcd-servers={}", etcd.endpoints().join(",")))
             .args(["--bind-address=127.0.0.1", "--authorization-mode=Node,RBAC", "--allow-privileged=true"])
-            .arg(format!("--advertise-address={THEIR_ADDRESS}"))
+            .arg(format!("--advertise-address={}", if is_v6(ranges) { THEIR_SIX } else { THEIR_ADDRESS }))
             .arg(format!("--secure-port={port}"))
             .arg(format!("--service-cluster-ip-range={ranges}"))
             .arg(format!("--cert-dir={}", path("certs")))
@@ -88,6 +90,11 @@ impl Drop for Upstream {
     }
 }
 
+/// The default family of these ranges, which servers' own addresses have to be of.
+fn is_v6(ranges: &str) -> bool {
+    ranges.split(',').next().is_some_and(|range| range.contains(':'))
+}
+
 /// Both servers over one etcd.
 pub(crate) struct Pair {
     pub(crate) theirs: Side,
@@ -106,6 +113,7 @@ impl Pair {
             let own = [
                 format!("--etcd-servers={}", etcd.endpoints().join(",")),
                 format!("--service-cluster-ip-range={ranges}"),
+                format!("--advertise-address={}", if is_v6(ranges) { OUR_SIX } else { OUR_ADDRESS }),
             ];
             own.into_iter().chain(flags.iter().map(|flag| (*flag).to_owned())).collect()
         })

@@ -152,7 +152,7 @@ impl Strategy for ResourceSlice {
     }
 
     fn selectable_fields(&self) -> &'static [&'static str] {
-        &["spec.driver", "spec.nodeName"]
+        &["spec.driver", "spec.nodeName", "spec.pool.name"]
     }
 
     fn unknown_field(&self, field: &str) -> String {

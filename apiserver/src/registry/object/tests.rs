@@ -97,7 +97,7 @@ fn selectable_fields_are_those_of_the_whole_object() {
         ("coordination.k8s.io", "leasecandidates", json!({"spec": {"leaseName": "l"}})),
         ("certificates.k8s.io", "certificatesigningrequests", json!({"spec": {"signerName": "s"}})),
         ("certificates.k8s.io", "podcertificaterequests", json!({"spec": {"signerName": "s", "nodeName": "n"}})),
-        ("resource.k8s.io", "resourceslices", json!({"spec": {"nodeName": "n", "driver": "d"}})),
+        ("resource.k8s.io", "resourceslices", json!({"spec": {"nodeName": "n", "driver": "d", "pool": {"name": "p"}}})),
     ];
     for (group, resource, object) in cases {
         let strategy = kinds::strategy(group, resource);

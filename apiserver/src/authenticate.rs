@@ -53,6 +53,15 @@ pub struct Identity {
     pub warning: Option<&'static str>,
 }
 
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Whom the client certificate names.
+    pub user: Arc<User>,
+    /// The certificate's end, which the connection may outlive.
+    pub not_after: Timestamp,
+}
+
 /// What is asked for credentials.
 pub struct Config {
     /// Requests without credentials are served, as [`ANONYMOUS`].
@@ -91,17 +100,19 @@ impl Authenticator {
     pub async fn request(
         &self,
         headers: &mut HeaderMap,
-        peer: Option<&Arc<User>>,
+        peer: Option<&Peer>,
         warnings: &Warnings,
         now: Timestamp,
     ) -> Result<Arc<User>, Status> {
         let token = bearer(headers).or_else(|| websocket_token(headers));
         headers.remove(header::AUTHORIZATION);
-        if let Some(user) = peer {
-            return Ok(user.clone());
+        if let Some(peer) = peer.filter(|peer| now <= peer.not_after) {
+            return Ok(peer.user.clone());
         }
         let Some(token) = token else {
-            return if self.config.anonymous { Ok(Arc::new(anonymous())) } else { Err(Status::unauthorized()) };
+            // Who had a name is not served without one.
+            let anonymous = self.config.anonymous && peer.is_none();
+            return if anonymous { Ok(Arc::new(self::anonymous())) } else { Err(Status::unauthorized()) };
         };
         match self.token(&token, self.config.service_accounts.audiences(), now).await {
             Ok(Some(identity)) => {

@@ -24,7 +24,7 @@ use futures::FutureExt as _;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::answer::{self, Body, Request, Response};
-use crate::authenticate::Authenticator;
+use crate::authenticate::{Authenticator, Peer};
 use crate::authorize::{self, Attributes, Authorizer as _, Resource, Union};
 use crate::metrics::Metrics;
 use crate::negotiate::{self, Style};
@@ -39,8 +39,8 @@ pub use self::route::Routes;
 /// Where a request's identity comes from.
 #[derive(Clone, Debug)]
 pub enum Origin {
-    /// A connection, with the user of its client certificate.
-    Connection(Option<Arc<User>>),
+    /// A connection, with what its client certificate says.
+    Connection(Option<Peer>),
     /// A part of this process, with the identity that it was given.
     Process(Arc<User>),
 }

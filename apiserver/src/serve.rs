@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::answer::{Body, Request, Response};
-use crate::authenticate::certificate_user;
+use crate::authenticate::{Peer, certificate_user};
 use crate::front::{Front, Origin};
 use crate::request::User;
 
@@ -92,13 +92,13 @@ async fn handshake(
 }
 
 async fn connection(stream: TlsStream<TcpStream>, peer: SocketAddr, front: Arc<Front>, watcher: Watcher) {
-    let user = stream.get_ref().1.peer_certificates().and_then(|chain| {
+    let certified = stream.get_ref().1.peer_certificates().and_then(|chain| {
         let certificate = pki::Certificate::from_der(chain.first()?).ok()?;
-        certificate_user(&certificate).map(Arc::new)
+        Some(Peer { user: certificate_user(&certificate)?.into(), not_after: certificate.not_after })
     });
     let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
-        let (front, user) = (front.clone(), user.clone());
-        async move { Ok::<_, Infallible>(front.answer(request.map(Body::new), Origin::Connection(user)).await) }
+        let (front, certified) = (front.clone(), certified.clone());
+        async move { Ok::<_, Infallible>(front.answer(request.map(Body::new), Origin::Connection(certified)).await) }
     });
     let builder = builder();
     let served = watcher.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned());

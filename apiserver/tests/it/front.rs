@@ -1,10 +1,13 @@
 //! What stands before the registry: identity, permission, reviews, tokens, documents, headers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
+use tokio_rustls::TlsConnector;
 
 use crate::server::{Answer, Running};
 
@@ -248,4 +251,37 @@ async fn nodes(server: &Running) {
     assert_eq!(own.json()["spec"]["taints"][0]["key"], "node.kubernetes.io/not-ready");
     let secret = server.send(as_node("GET", "/api/v1/namespaces/default/secrets/s"), Bytes::new()).await;
     assert!(message(&secret).ends_with("no relationship found between node 'n1' and this object"));
+}
+
+/// A connection may live for days, its certificate for minutes.
+#[tokio::test]
+async fn a_certificate_ends_before_its_connection() {
+    let now = daemon::clock::now();
+    let clients = pki::Authority::create("clients", now).unwrap();
+    let mut authority_pem = String::new();
+    let server = Running::start_with(|authority, folder| {
+        authority_pem = authority.certificate_pem().to_owned();
+        let file = folder.join("clients.crt");
+        std::fs::write(&file, clients.certificate_pem()).unwrap();
+        vec![format!("--client-ca-file={}", file.display())]
+    })
+    .await;
+    let lifetime = jiff::SignedDuration::from_secs(3);
+    let profile = pki::Profile::client("jane", ["readers"]).lifetime(lifetime);
+    let credential = clients.issue(&profile, daemon::clock::now()).unwrap();
+    let mut tls = pki::tls::client(&authority_pem, Some(&credential)).unwrap();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let mut sender = server.connect(&TlsConnector::from(Arc::new(tls))).await;
+    let mut asked = Vec::new();
+    let end = tokio::time::Instant::now() + DEADLINE;
+    // What anybody may read: who had a name is not served as somebody without one.
+    while asked.last() != Some(&StatusCode::UNAUTHORIZED) && tokio::time::Instant::now() < end {
+        sender.ready().await.unwrap();
+        let request = http::Request::get("/version").header(header::HOST, "x").body(Full::new(Bytes::new())).unwrap();
+        let (head, body) = sender.send_request(request).await.unwrap().into_parts();
+        body.collect().await.unwrap();
+        asked.push(head.status);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!((asked[0], asked.last().copied()), (StatusCode::OK, Some(StatusCode::UNAUTHORIZED)));
 }

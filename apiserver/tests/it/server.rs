@@ -9,6 +9,7 @@ use clap::Parser;
 use daemon::Drain;
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
@@ -127,11 +128,7 @@ impl Running {
 
     /// Sends one request on a connection of its own, and keeps the connection when the server switches protocols.
     pub(crate) async fn upgrade(&self, request: http::request::Builder) -> (StatusCode, HeaderMap, Option<Upgraded>) {
-        let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
-        let name = ServerName::try_from("127.0.0.1").unwrap();
-        let stream = self.connector.connect(name, stream).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::task::spawn(connection.with_upgrades());
+        let mut sender = self.connect(&self.connector).await;
         let mut answer = sender.send_request(request.body(Full::new(Bytes::new())).unwrap()).await.unwrap();
         let (code, headers) = (answer.status(), answer.headers().clone());
         if code != StatusCode::SWITCHING_PROTOCOLS {
@@ -142,16 +139,21 @@ impl Running {
 
     /// Sends one request on a connection of its own.
     pub(crate) async fn send(&self, request: http::request::Builder, body: Bytes) -> Answer {
-        let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
-        let name = ServerName::try_from("127.0.0.1").unwrap();
-        let stream = self.connector.connect(name, stream).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        let driving = tokio::task::spawn(connection);
+        let mut sender = self.connect(&self.connector).await;
         let answer = sender.send_request(request.body(Full::new(body)).unwrap()).await.unwrap();
         let (head, body) = answer.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        driving.abort();
         Answer { code: head.status, headers: head.headers, body }
+    }
+
+    /// A connection, which ends with its sender, or with what comes of an upgrade.
+    pub(crate) async fn connect(&self, connector: &TlsConnector) -> SendRequest<Full<Bytes>> {
+        let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let stream = connector.connect(name, stream).await.unwrap();
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::task::spawn(connection.with_upgrades());
+        sender
     }
 }
 

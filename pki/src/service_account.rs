@@ -182,11 +182,16 @@ fn head(token: &str) -> Option<Head> {
 }
 
 fn check_dates(claims: &Value, now: Timestamp) -> Result<(), VerifyError> {
-    let second = |name: &str| claims.get(name).and_then(Value::as_i64);
-    if second("exp").is_some_and(|end| now.as_second() >= end) {
+    // Seconds with fractions, as RFC 7519 has them. What is no number is no token of anybody who means well.
+    let second = |name: &str| match claims.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(claim) => claim.as_f64().map(Some).ok_or(VerifyError::NotOurs),
+    };
+    let now = now.as_second() as f64;
+    if second("exp")?.is_some_and(|end| now >= end) {
         return Err(VerifyError::Expired);
     }
-    if second("nbf").is_some_and(|start| now.as_second() < start) {
+    if second("nbf")?.is_some_and(|start| now < start) {
         return Err(VerifyError::NotYetValid);
     }
     Ok(())

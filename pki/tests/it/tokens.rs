@@ -25,6 +25,22 @@ fn claims_come_back_as_they_went_in() {
 }
 
 #[test]
+fn dates_are_numbers_of_any_form() {
+    let (signer, key_pem) = TokenSigner::create().unwrap();
+    let verifier = TokenVerifier::from_pem(&key_pem).unwrap();
+    let second = now().as_second();
+    for (claims, refused) in [
+        (json!({ "exp": second as f64 + 0.5, "nbf": second as f64 - 0.5 }), None),
+        (json!({ "exp": second as f64 - 0.5 }), Some(VerifyError::Expired)),
+        (json!({ "nbf": second as f64 + 1.5 }), Some(VerifyError::NotYetValid)),
+        (json!({ "exp": (second + 60).to_string() }), Some(VerifyError::NotOurs)),
+    ] {
+        let token = signer.sign(&claims).unwrap();
+        assert_eq!(verifier.verify(&token, now()).err(), refused, "{claims}");
+    }
+}
+
+#[test]
 fn a_certificate_stands_for_its_key() {
     let authority = pki::Authority::create("service accounts", now()).unwrap();
     let credential = authority.issue(&pki::Profile::server("signer", ["signer"]), now()).unwrap();

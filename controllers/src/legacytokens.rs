@@ -169,6 +169,11 @@ impl Filler {
         match api.replace(&key.name, &PostParams::default(), &filled).await {
             // Somebody has written or deleted it, which is an event.
             Err(error) if matches!(status_code(&error), Some(404 | 409)) => Ok(()),
+            // It is immutable, say: another try would not help.
+            Err(error) if status_code(&error) == Some(422) => {
+                tracing::warn!(%error, secret = %key, "cannot fill a token secret");
+                Ok(())
+            }
             done => done.map(drop).during("fill token secret", key),
         }
     }

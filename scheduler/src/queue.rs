@@ -147,13 +147,13 @@ impl Queue {
         }
     }
 
-    /// What a pod waits for will not happen: it gets another turn.
+    /// What a pod waits for will not happen: it gets another turn, after its delay even when nothing else is waiting.
     pub(crate) fn try_again(&self, pod: &PodInfo) {
         let now = daemon::clock::monotonic();
         let mut state = self.state.lock();
         let slot = state.slots.get(&pod.key).filter(|slot| slot.pod.uid == pod.uid);
         if slot.is_some_and(|slot| matches!(slot.place, Place::Unschedulable { .. })) {
-            state.back_off(&pod.key, now, self.delays);
+            state.fail(&pod.key, now, self.delays);
         }
         drop(state);
         self.changed.notify_one();

@@ -97,6 +97,7 @@ async fn the_next_decision_is_about_the_pod_as_it_is() {
     queue.note(noted);
     assert_eq!(next(&queue).await, None, "it is no reason for a turn");
     queue.try_again(&waiting.pod);
+    assert_eq!(next(&queue).await, None, "its delay lasts, even when nothing else is waiting");
     assert_eq!(queue.next().await.pod.nominated, "n");
 }
 
